@@ -1,0 +1,1 @@
+"""The nouns of Underlay. Everything else speaks in these words; they know nobody."""

@@ -1,0 +1,70 @@
+"""What the gateway needs to know of an engine: how to ask it, and how to read what it says.
+
+An adapter turns prompts into HTTP requests and response bytes into ``EngineEvent``s. It opens no sockets; the
+gateway moves the bytes. ``llamacpp`` speaks llama.cpp's own ``/completion`` (token ids, timings, grammar);
+``openai`` speaks to vLLM and to any other OpenAI-compatible server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from underlay.domain.answer import EngineEvent, Resume, Usage
+from underlay.domain.errors import UnderlayError
+from underlay.domain.prompt import Prompt
+
+
+class EngineRequest(Struct, frozen=True):
+    """One HTTP request to an engine; ``path`` includes the query, ``headers`` exclude Host and lengths."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+
+class Reader(Protocol):
+    """Reads one streamed reply of an engine."""
+
+    def feed(self, data: bytes) -> list[EngineEvent]:
+        """Take body bytes as they come, return the events they complete.
+
+        Raises ``EngineFailed`` on an error frame or a malformed one.
+        """
+
+    def finish(self) -> None:
+        """Tell the reader that the body ended cleanly; raises ``EngineFailed`` if no last event had come."""
+
+
+class Adapter(Protocol):
+    """One kind of engine serving one model."""
+
+    def resumable(self, prompt: Prompt) -> bool:
+        """Whether a strand of this prompt can go on elsewhere after it delivered something.
+
+        False where the engine's grammar would have to be replayed (JSON schemas, tool calls).
+        """
+
+    def generate(self, prompt: Prompt, strand: int, resume: Resume | None) -> EngineRequest:
+        """Ask for one strand, streamed; with ``resume``, for what comes after the delivered part."""
+
+    def reader(self, prompt: Prompt) -> Reader:
+        """Make the reader of such a reply."""
+
+    def count(self, prompt: Prompt) -> EngineRequest:
+        """Ask how many tokens a prompt is."""
+
+    def read_count(self, body: bytes) -> int:
+        """Read the answer to ``count``."""
+
+    def embed(self, prompt: Prompt) -> EngineRequest:
+        """Ask for the embeddings of ``prompt.texts``."""
+
+    def read_embeddings(self, body: bytes) -> tuple[Sequence[Sequence[float]], Usage]:
+        """Read the answer to ``embed``."""
+
+    def error(self, status: int, body: bytes) -> UnderlayError:
+        """Say what an engine's answer other than 200 means: the caller's fault (400) or the engine's."""

@@ -1,0 +1,127 @@
+"""The settings a user can write, with defaults: one strict tree, printed by ``underlay config show``.
+
+Precedence: flags, then environment (``UNDERLAY_PUBLIC__PORT=9000``), then the file (``underlay.yaml``), then
+these defaults. A new setting needs a reason; there is no second way to set one.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class PublicSettings(_Section):
+    """The listener of the generation APIs, and its limits on strangers."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8080, description="port; 0 takes a free one")
+    header_bytes_max: Count = Field(65_536, description="longest header block")
+    body_bytes_max: Count = Field(33_554_432, description="longest body (32 MiB, what SDKs may send)")
+    json_depth_max: Count = Field(64, description="deepest nesting of JSON in a body")
+    header_timeout_s: Seconds = Field(10, description="time for a whole header block to arrive")
+    body_timeout_s: Seconds = Field(60, description="time for a whole body to arrive")
+    idle_timeout_s: Seconds = Field(75, description="time an idle kept-alive connection is left open")
+    connections_max: Count = Field(4096, description="open connections; more are answered 503")
+    connections_per_address_max: Count = Field(2048, description="open connections from one address")
+    unread_bytes_max: Count = Field(1_048_576, description="reply bytes a slow reader may leave unread")
+    unread_timeout_s: Seconds = Field(30, description="time a slow reader may read nothing before it is cut")
+    hold_headers_s: Seconds = Field(5, description="longest wait for a first token before headers are sent")
+    keepalive_s: Seconds = Field(10, description="silence in a stream after which a blank line is sent")
+    drain_s: Seconds = Field(120, description="time open streams get to finish after SIGTERM")
+
+
+class ConsoleSettings(_Section):
+    """The listener of pages, admin API, journeys and metrics."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8081, description="port; 0 takes a free one")
+
+
+class PriceSettings(_Section):
+    """US dollars per million tokens."""
+
+    prompt_usd_per_mtok: Decimal = Field(Decimal("0.05"), ge=0, description="prompt tokens computed afresh")
+    cached_usd_per_mtok: Decimal = Field(Decimal("0.0125"), ge=0, description="prompt tokens from a cache")
+    completion_usd_per_mtok: Decimal = Field(Decimal("0.20"), ge=0, description="generated tokens")
+
+
+class EngineSettings(_Section):
+    """What serves a model."""
+
+    kind: Literal["llamacpp", "openai"] = Field("llamacpp", description="llamacpp: started here; openai: reached by address")
+    path: Path | None = Field(None, description="a GGUF file; none: the bundled Gemma 3 270M")
+    replicas: Count = Field(2, description="how many engine processes")
+    slots: Count = Field(4, description="requests one replica works on at a time")
+    threads: Count | None = Field(None, description="CPU threads of one replica; none: the cores shared out")
+    template: Literal["transcript", "model"] | None = Field(
+        None, description="transcript: for base models; model: the GGUF's own; none: by the model"
+    )
+    embeddings: bool = Field(False, description="serve embeddings (such a replica generates no text)")
+    addresses: tuple[str, ...] = Field((), description="kind openai: base URLs, one replica each")
+    upstream_model: str | None = Field(None, description="kind openai: the name the server knows it by")
+    api_key_env: str | None = Field(None, description="kind openai: environment variable with its key")
+    startup_timeout_s: Seconds = Field(120, description="time to become ready before it is restarted")
+    probe_s: Seconds = Field(1.0, description="pause between health probes")
+    probe_strikes: Count = Field(3, description="failed probes, or probes without progress, that lose it")
+    stall_s: Seconds = Field(30, description="silence in mid-stream after which another replica takes over")
+
+
+class ModelSettings(_Section):
+    """A model that callers can name."""
+
+    name: str = Field("gemma-3-270m", min_length=1, description="what callers call it")
+    context_tokens: Count = Field(4096, description="prompt and answer together, per request")
+    engine: EngineSettings = EngineSettings()
+    price: PriceSettings = PriceSettings()
+
+
+class LimitSettings(_Section):
+    """Limits of a key that has none of its own; none: unlimited."""
+
+    requests_per_minute: Count | None = Field(None, description="requests per minute")
+    tokens_per_minute: Count | None = Field(None, description="prompt and completion tokens per minute")
+    concurrent: Count | None = Field(None, description="open requests at a time")
+
+
+class DeskSection(_Section):
+    """How the desk decides."""
+
+    routing: Literal["least_loaded"] = Field("least_loaded", description="which replica gets a request")
+    waiting_max: Annotated[int, Field(ge=0)] = Field(1024, description="requests that may wait; more are refused")
+    wait_max_s: Seconds = Field(120, description="longest wait for a replica")
+    attempts_max: Count = Field(3, description="replicas one request may be given to")
+    strikes_max: Count = Field(3, description="failures in a row that make a replica suspect")
+    suspect_s: Seconds = Field(10, description="how long a suspect replica is left alone")
+    strands_max: Count = Field(8, description="largest n")
+
+
+class LogSettings(_Section):
+    """Logs, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe that is shown")
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+
+class Settings(_Section):
+    """Everything."""
+
+    data_dir: Path = Field(
+        default=Path("~/.local/share/underlay"), description="keys, ledger, journal and model weights"
+    )
+    public: PublicSettings = PublicSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    models: tuple[ModelSettings, ...] = Field((ModelSettings(),), min_length=1, description="what is served")
+    limits: LimitSettings = LimitSettings()
+    desk: DeskSection = DeskSection()
+    log: LogSettings = LogSettings()
