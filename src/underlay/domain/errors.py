@@ -66,7 +66,7 @@ class CallerError(UnderlayError):
 
     status = 400
     default_reason = "bad_request"
-    default_retryable = False
+    default_retryable: ClassVar[bool | None] = False
 
 
 class BadRequest(CallerError):
