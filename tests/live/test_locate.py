@@ -53,12 +53,34 @@ def test_a_damaged_run_file_is_no_platform(tmp_path, text):
     assert locate.find(tmp_path) is None
 
 
-def test_one_platform_holds_a_data_directory(tmp_path):
-    with locate.hold(tmp_path):
+HOLDING = """
+import sys
+from pathlib import Path
+from underlay.live import locate
+try:
+    with locate.hold(Path(sys.argv[1])):
+        print("held", flush=True)
+        input()
+except locate.AlreadyRunning as refused:
+    print(refused.pid)
+"""
+
+
+def holder(data_dir):
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_one_process_holds_a_data_directory(tmp_path):
+    with locate.hold(tmp_path), locate.hold(tmp_path), holder(tmp_path) as other:
+        assert other.communicate()[0] == f"{os.getpid()}\n"
+    with holder(tmp_path) as other:
+        assert other.stdout.readline() == "held\n"
         with pytest.raises(AlreadyRunning) as caught, locate.hold(tmp_path):
             pass
-        assert caught.value.pid == os.getpid()
-        assert str(caught.value) == f"{tmp_path} is in use by process {os.getpid()}"
+        assert str(caught.value) == f"{tmp_path} is in use by process {other.pid}"
+        other.kill()
     with locate.hold(tmp_path):
         pass
 

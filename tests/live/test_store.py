@@ -113,8 +113,8 @@ def test_journeys_come_back_whole_newest_first_and_old_ones_go(tmp_path):
             writer.submit_journey(journey(number, at_s=1000.0 + number))
         writer.flush()
         assert [row.id for row in reader.journeys()] == [f"req_{number}" for number in range(24, 14, -1)]
-        assert [row.id for row in reader.journeys(limit=3, before="req_20")] == ["req_19", "req_18", "req_17"]
-        assert reader.journeys(before="req_unknown") == []
+        assert [row.id for row in reader.journeys(limit=3, before=1020.0)] == ["req_19", "req_18", "req_17"]
+        assert reader.journeys(before=1000.0) == []
         assert reader.journey("req_24") == journey(24, at_s=1024.0)
         assert reader.journey("req_3") is None
         assert reader.journeys_beginning("req_2") == ["req_24", "req_23", "req_22", "req_21", "req_20"]

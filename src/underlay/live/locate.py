@@ -22,6 +22,8 @@ SETTINGS_NAME = "underlay.yaml"
 RUN_NAME = "run.json"
 LOCK_NAME = "lock"
 
+_held: set[Path] = set()
+
 
 class AlreadyRunning(Exception):
     """Another process holds the data directory. ``pid`` is ``None`` where it could not be read."""
@@ -131,8 +133,15 @@ def is_alive(pid: int, ticks: int) -> bool:
 
 @contextlib.contextmanager
 def hold(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for the length of a ``with`` block, or raise ``AlreadyRunning`` at once."""
-    path = prepare(data_dir) / LOCK_NAME
+    """Hold the data directory for the length of a ``with`` block, or raise ``AlreadyRunning`` at once.
+
+    A process that holds it already may hold it once more: who starts a platform takes it early, the platform
+    itself takes it too.
+    """
+    path = prepare(data_dir).resolve() / LOCK_NAME
+    if path in _held:
+        yield
+        return
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -141,8 +150,10 @@ def hold(data_dir: Path) -> Iterator[None]:
             raise AlreadyRunning(data_dir, _pid_in(descriptor)) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _held.add(path)
         yield
     finally:
+        _held.discard(path)
         # The file stays: removing a lock file lets a third process lock a file that nobody sees any more.
         os.close(descriptor)
 

@@ -72,6 +72,7 @@ CREATE TABLE journeys (
     at_s REAL NOT NULL,
     body BLOB NOT NULL
 );
+CREATE INDEX journeys_by_time ON journeys (at_s);
 CREATE TABLE journal_marks (
     segment TEXT PRIMARY KEY,
     settled_bytes INTEGER NOT NULL
@@ -292,11 +293,10 @@ class Store:
         )
         return [row[0] for row in rows]
 
-    def journeys(self, limit: int = 50, before: str | None = None) -> list[Journey]:
-        """The newest journeys, or those that ended before the journey called ``before``; newest first."""
+    def journeys(self, limit: int = 50, before: float | None = None) -> list[Journey]:
+        """Journeys, latest first; with ``before`` only those that began before that Unix time."""
         rows = self._rows(
-            "SELECT body FROM journeys WHERE ?1 IS NULL"
-            " OR arrival < (SELECT arrival FROM journeys WHERE id = ?1) ORDER BY arrival DESC LIMIT ?2",
+            "SELECT body FROM journeys WHERE ?1 IS NULL OR at_s < ?1 ORDER BY at_s DESC, arrival DESC LIMIT ?2",
             before,
             limit,
         )
