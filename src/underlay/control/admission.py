@@ -95,7 +95,9 @@ class Meter:
         """Count a request in, reserving ``tokens``. Raises ``LimitReached`` and then counts nothing."""
         limit = self.limits.concurrent
         if limit is not None and self.open_requests >= limit:
-            raise LimitReached(f"{limit} requests of this key are open, its limit; wait for one to end", retry_after_s=1.0)
+            raise LimitReached(
+                f"{limit} requests of this key are open, its limit; wait for one to end", retry_after_s=1.0
+            )
         for rate, units, name in ((self.requests, 1, "requests"), (self.tokens, tokens, "tokens")):
             if rate is not None and (wait_s := rate.wait_s(units, at)):
                 raise LimitReached(

@@ -21,9 +21,17 @@ class StrandProgress:
     """
 
     __slots__ = (
-        "_base_tokens", "_counted", "_parts", "_settled_tokens", "_text", "_withheld",
-        "completion_tokens", "end", "logprobs", "tool_calls",
-    )  # fmt: skip
+        "_base_tokens",
+        "_counted",
+        "_parts",
+        "_settled_tokens",
+        "_text",
+        "_withheld",
+        "completion_tokens",
+        "end",
+        "logprobs",
+        "tool_calls",
+    )
 
     def __init__(self) -> None:
         self.logprobs: list[TokenLogprob] = []
@@ -46,6 +54,11 @@ class StrandProgress:
     def delivered(self) -> bool:
         """Whether anything of this strand has been delivered."""
         return bool(self._text or self.tool_calls)
+
+    @property
+    def delivered_tokens(self) -> int:
+        """Tokens whose text has all been delivered, over all attempts: what a next attempt goes on from."""
+        return self._base_tokens + self._settled_tokens
 
     def accept(self, event: EngineEvent) -> Piece | None:
         """Take in the next event of the present attempt; returns what to deliver, if anything."""

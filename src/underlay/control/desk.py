@@ -32,7 +32,7 @@ from .events import (
     ReplicaSeen,
     SettingsChanged,
     Tick,
-)  # fmt: skip
+)
 from .lifecycles import REPLICA, TICKET, step
 from .routing import Replica
 
@@ -41,9 +41,19 @@ class Ticket:
     """One request on the desk, from its admission to its end."""
 
     __slots__ = (
-        "arrived", "attempts", "cut", "key", "policy", "replica", "reserved", "seen", "state", "tried", "until",
+        "arrived",
+        "attempts",
+        "cut",
+        "key",
+        "policy",
+        "replica",
+        "reserved",
+        "seen",
+        "state",
+        "tried",
+        "until",
         "usage",
-    )  # fmt: skip
+    )
 
     def __init__(self, arrived: Arrived, key: Key, policy: ModelPolicy, reserved: int, until: float) -> None:
         self.arrived = arrived

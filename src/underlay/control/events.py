@@ -127,6 +127,15 @@ class Tick(Event, frozen=True):
 
 
 AnyEvent = (
-    Arrived | FirstToken | Progress | Finished | AttemptFailed | ClientGone
-    | ReplicaSeen | ReplicaLost | KeyChanged | SettingsChanged | Tick
-)  # fmt: skip
+    Arrived
+    | FirstToken
+    | Progress
+    | Finished
+    | AttemptFailed
+    | ClientGone
+    | ReplicaSeen
+    | ReplicaLost
+    | KeyChanged
+    | SettingsChanged
+    | Tick
+)

@@ -12,12 +12,20 @@ from collections.abc import Mapping
 TICKET: Mapping[str, Mapping[str, str]] = {
     "arrived": {"refuse": "refused", "hold": "waiting", "dispatch": "running"},
     "waiting": {
-        "dispatch": "running", "refuse": "refused", "fail": "failed", "leave": "client_gone", "hold": "waiting",
+        "dispatch": "running",
+        "refuse": "refused",
+        "fail": "failed",
+        "leave": "client_gone",
+        "hold": "waiting",
     },
     "running": {
-        "finish": "finished", "fail": "failed", "leave": "client_gone", "hold": "waiting", "dispatch": "running",
+        "finish": "finished",
+        "fail": "failed",
+        "leave": "client_gone",
+        "hold": "waiting",
+        "dispatch": "running",
     },
-}  # fmt: skip
+}
 
 REPLICA: Mapping[str, Mapping[str, str]] = {
     "ready": {"see": "ready", "lose": "lost", "strike_out": "suspect"},

@@ -18,6 +18,11 @@ def charge(ticket: str, key: Key, model: str, price: Price, usage: Usage, outcom
     """Make the one charge of a ticket."""
     cost = 0 if outcome == "failed" else price.cost_pico_usd(usage)
     return Charge(
-        ticket=ticket, key_id=key.id, tenant=key.tenant, model=model,
-        usage=usage, cost_pico_usd=cost, outcome=outcome,
-    )  # fmt: skip
+        ticket=ticket,
+        key_id=key.id,
+        tenant=key.tenant,
+        model=model,
+        usage=usage,
+        cost_pico_usd=cost,
+        outcome=outcome,
+    )

@@ -212,8 +212,24 @@ class EngineFailed(EngineError):
 ERROR_OF_REASON: dict[str, type[UnderlayError]] = {
     kind.default_reason: kind
     for kind in (
-        BadRequest, PromptTooLong, Unauthenticated, Forbidden, UnknownModel, NotFound, MethodNotAllowed,
-        RequestTimeout, Conflict, BodyTooLarge, LimitReached, BudgetExhausted, HeadersTooLarge, ClientLeft,
-        Internal, NotSupported, Overloaded, DeadlinePassed, EngineFailed,
+        BadRequest,
+        PromptTooLong,
+        Unauthenticated,
+        Forbidden,
+        UnknownModel,
+        NotFound,
+        MethodNotAllowed,
+        RequestTimeout,
+        Conflict,
+        BodyTooLarge,
+        LimitReached,
+        BudgetExhausted,
+        HeadersTooLarge,
+        ClientLeft,
+        Internal,
+        NotSupported,
+        Overloaded,
+        DeadlinePassed,
+        EngineFailed,
     )
-}  # fmt: skip
+}

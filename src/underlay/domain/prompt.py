@@ -52,8 +52,9 @@ class Format(Struct, frozen=True):
 
 
 class Sampling(Struct, frozen=True):
-    """How tokens are drawn. ``None`` leaves a value to the engine. ``logprobs`` is the number of
-    alternatives wanted beside each token (0: only the token's own), ``None`` for no logprobs at all.
+    """How tokens are drawn. ``None`` leaves a value to the engine.
+
+    ``logprobs`` is the number of alternatives wanted beside each token (0: only its own), ``None`` for none at all.
     """
 
     max_tokens: int | None = None

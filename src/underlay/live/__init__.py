@@ -1,1 +1,1 @@
-""""""
+"""The world: sockets, clocks, processes, files. Moves bytes and reports; decides nothing."""

@@ -59,7 +59,9 @@ class PriceSettings(_Section):
 class EngineSettings(_Section):
     """What serves a model."""
 
-    kind: Literal["llamacpp", "openai"] = Field("llamacpp", description="llamacpp: started here; openai: reached by address")
+    kind: Literal["llamacpp", "openai"] = Field(
+        "llamacpp", description="llamacpp: started here; openai: reached by address"
+    )
     path: Path | None = Field(None, description="a GGUF file; none: the bundled Gemma 3 270M")
     replicas: Count = Field(2, description="how many engine processes")
     slots: Count = Field(4, description="requests one replica works on at a time")

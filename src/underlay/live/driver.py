@@ -1,0 +1,200 @@
+"""The live driver: brings events to the desk, writes the journal, performs effects. It decides nothing.
+
+One event loop, one desk. An event's effects are performed after the journal has both; an event that is caused
+while effects are being performed waits its turn, so that the desk sees one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from underlay.control.desk import assemble
+from underlay.control.effects import (
+    Admitted,
+    AnyEffect,
+    Cancel,
+    Charge,
+    Close,
+    Cut,
+    Dispatch,
+    Eject,
+    Hold,
+    Refuse,
+    WakeAt,
+)
+from underlay.control.events import AnyEvent, Tick
+from underlay.domain.policy import DeskSettings
+from underlay.domain.views import Journey
+from underlay.live.engines.adapter import Adapter
+from underlay.live.gateway.exchange import Exchange
+from underlay.live.gateway.upstream import Address, Pool
+from underlay.live.journal_file import JournalFile, book
+from underlay.live.settings import EngineSettings
+from underlay.live.store import StoreWriter
+
+log = structlog.get_logger("underlay.driver")
+
+
+class Driver:
+    """The desk in the world.
+
+    ``on_journey`` hears of every request that is over, ``on_response`` of every reply that the caller wants
+    kept (Responses API).
+    """
+
+    def __init__(
+        self,
+        settings: DeskSettings,
+        journal: JournalFile,
+        writer: StoreWriter,
+        adapters: dict[str, tuple[Adapter, EngineSettings]],
+        on_journey: Callable[[Journey, str], None],
+        on_response: Callable[[Exchange, bytes], None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.desk = assemble(settings)
+        self.pool = Pool(self.loop)
+        self.exchanges: dict[str, Exchange] = {}
+        self.journal = journal
+        self._writer = writer
+        self._adapters = adapters
+        self._addresses: dict[str, Address] = {}
+        self._on_journey = on_journey
+        self._on_response = on_response
+        self._inbox: deque[AnyEvent] = deque()
+        self._busy = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._anchor_s = time.time() - self.loop.time()
+        self._performers: dict[type, Callable[[Any], None]] = {
+            Admitted: lambda effect: self.exchanges[effect.ticket].admitted(effect),
+            Dispatch: lambda effect: self.exchanges[effect.ticket].dispatch(effect),
+            Hold: lambda effect: self.exchanges[effect.ticket].hold(effect),
+            Refuse: lambda effect: self.exchanges[effect.ticket].refuse(effect),
+            Cancel: lambda effect: self.exchanges[effect.ticket].cancel(effect),
+            Cut: lambda effect: self.exchanges[effect.ticket].cut(effect),
+            Charge: lambda effect: self.exchanges[effect.ticket].charge(effect),
+            Close: lambda effect: self.exchanges[effect.ticket].close(effect),
+            Eject: self._eject,
+            WakeAt: self._wake_at,
+        }
+
+    def now(self) -> float:
+        """The time for events: Unix seconds when the driver began, and from there on monotonic."""
+        return self._anchor_s + self.loop.time()
+
+    def submit(self, event: AnyEvent) -> None:
+        """Bring an event to the desk and perform what it decides."""
+        self._inbox.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+        finally:
+            self._busy = False
+
+    def _handle(self, event: AnyEvent) -> None:
+        effects = self.desk.handle(event)
+        self.journal.append(event, effects)
+        book(effects, event.at, self._writer)
+        for effect in effects:
+            self._perform(effect)
+
+    def _perform(self, effect: AnyEffect) -> None:
+        try:
+            self._performers[type(effect)](effect)
+        except Exception:
+            # A defect in answering one request must not stop the others; its caller's connection is closed,
+            # which reports ClientGone, so nothing it held is kept.
+            log.exception("effect failed", effect=type(effect).__name__)
+            exchange = self.exchanges.get(getattr(effect, "ticket", ""))
+            if exchange is not None:
+                exchange.connection.abort()
+
+    def _eject(self, effect: Eject) -> None:
+        log.warning("replica ejected", replica=effect.replica, why=effect.why)
+
+    def _wake_at(self, effect: WakeAt) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        delay_s = max(0.0, effect.at - self.now())
+        self._wake = self.loop.call_later(delay_s, lambda: self.submit(Tick(at=self.now())))
+
+    # For exchanges.
+
+    def enter(self, exchange: Exchange) -> None:
+        """Begin to perform effects on this exchange."""
+        self.exchanges[exchange.ticket] = exchange
+
+    def leave(self, exchange: Exchange) -> None:
+        """The exchange is over."""
+        self.exchanges.pop(exchange.ticket, None)
+
+    def adapter(self, model: str) -> Adapter:
+        """How to speak to the engines of a model."""
+        return self._adapters[model][0]
+
+    def engine_settings(self, model: str) -> EngineSettings:
+        """The settings of a model's engines."""
+        return self._adapters[model][1]
+
+    def knows(self, model: str) -> bool:
+        """Whether a model is served here."""
+        return model in self._adapters
+
+    def address(self, replica: str) -> Address | None:
+        """Where a replica listens now."""
+        return self._addresses.get(replica)
+
+    def place(self, replica: str, address: Address) -> None:
+        """Note where a replica listens."""
+        self._addresses[replica] = address
+
+    def tell(self, journey: Journey, replica: str) -> None:
+        """Pass on the journey of a request that is over."""
+        self._on_journey(journey, replica)
+
+    def keep_response(self, exchange: Exchange, body: bytes | None) -> None:
+        """Keep a reply that its caller may ask for again."""
+        if exchange.ask.store and body is not None:
+            self._on_response(exchange, body)
+
+    def limit_headers(self, key_id: str, dialect: str) -> tuple[tuple[str, str], ...]:
+        """What is left of a key's limits, as the vendor's headers say it; nothing where there are none."""
+        meter = self.desk.meters.get(key_id)
+        if meter is None or dialect == "gemini" or not (meter.requests or meter.tokens):
+            return ()
+        prefix = "anthropic-ratelimit" if dialect == "anthropic" else "x-ratelimit"
+        headers: list[tuple[str, str]] = []
+        for name, rate in (("requests", meter.requests), ("tokens", meter.tokens)):
+            if rate is not None:
+                reset_s = max(0.0, rate.full_at - self.now())
+                headers += _limit(prefix, name, rate.per_minute, rate.left(self.now()), reset_s, self.now())
+        return tuple(headers)
+
+    def close(self) -> None:
+        """Stop waking up and destroy engine connections."""
+        if self._wake is not None:
+            self._wake.cancel()
+        self.pool.close()
+
+
+def _limit(prefix: str, name: str, limit: int, left: int, reset_s: float, now: float) -> list[tuple[str, str]]:
+    if prefix == "anthropic-ratelimit":
+        reset = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + reset_s + 1))
+        order = f"{prefix}-{name}-{{}}"
+    else:
+        reset = f"{reset_s:.3f}s"
+        order = f"{prefix}-{{}}-{name}"
+    return [
+        (order.format("limit"), str(limit)),
+        (order.format("remaining"), str(left)),
+        (order.format("reset"), reset),
+    ]

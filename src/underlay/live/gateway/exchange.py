@@ -1,0 +1,258 @@
+"""One request from its arrival to the end of its reply: performs what the desk decides about it.
+
+An ``Exchange`` moves bytes and reports what happened; it decides nothing. ``Generation`` streams from engines,
+``Inquiry`` asks an engine one thing (token counts, embeddings).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Hold, Refuse
+from underlay.control.events import Arrived, ClientGone
+from underlay.dialects.wire import Dialect, Route
+from underlay.domain.answer import Opening, Receipt, Usage
+from underlay.domain.errors import ERROR_OF_REASON, Internal, UnderlayError
+from underlay.domain.money import usd
+from underlay.domain.prompt import Ask
+from underlay.domain.views import Journey
+from underlay.live.gateway.http import Headers, Request
+from underlay.live.gateway.trail import Trail
+
+if TYPE_CHECKING:
+    from underlay.live.driver import Driver
+
+log = structlog.get_logger("underlay.gateway")
+
+JSON = ("content-type", "application/json")
+
+
+class Exchange:
+    """What all requests have in common. An ``Occupant`` of its connection while it lasts."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        request: Request,
+        route: Route,
+        dialect: Dialect,
+        ask: Ask,
+        opening: Opening,
+        trail: Trail,
+    ) -> None:
+        self.driver = driver
+        self.request = request
+        self.connection = request.connection
+        self.route = route
+        self.dialect = dialect
+        self.ask = ask
+        self.opening = opening
+        self.trail = trail
+        self.ticket = opening.request_id
+        self.base_headers: Headers = ()
+        self.key_id = ""
+        self.tenant = ""
+        self.attempt = 0
+        self.replica = ""
+        self.started = False  # the head of the reply has been sent
+        self.answered = False  # the reply has been sent whole, or broken off
+        self.first_token_at: float | None = None
+        self.usage = Usage()
+        self.rejection: UnderlayError | None = None
+        self._cost_pico_usd = 0
+        self._status = 0
+        self._reason = ""
+        self._arrived_at = 0.0
+        self._held_since: float | None = None
+        self._held_why = ""
+
+    # From the gateway.
+
+    def begin(self, digests: tuple[str, ...], *, resumable: bool) -> None:
+        """Bring the request to the desk."""
+        prompt = self.ask.prompt
+        self._arrived_at = self.driver.loop.time()
+        self.trail.hop(
+            "parse", self.trail.began_at, self._arrived_at, who="gateway", why=f"{self.dialect.name} dialect"
+        )
+        self.driver.enter(self)
+        self.driver.submit(
+            Arrived(
+                at=self.driver.now(),
+                ticket=self.ticket,
+                digests=digests,
+                model=prompt.model,
+                operation=prompt.operation,
+                prompt_bytes=prompt.size_bytes(),
+                max_tokens=prompt.sampling.max_tokens,
+                strands=prompt.strands,
+                streaming=self.ask.stream,
+                resumable=resumable,
+                deadline_s=self.ask.deadline_s,
+            )
+        )
+
+    # From the desk.
+
+    def admitted(self, effect: Admitted) -> None:
+        """Note who asks."""
+        self.key_id, self.tenant = effect.key_id, effect.tenant
+        self.trail.hop("admission", self._arrived_at, self.driver.loop.time(), who="desk", why=effect.why)
+
+    def hold(self, effect: Hold) -> None:
+        """Wait in line."""
+        self._held_since = self.driver.loop.time()
+        self._held_why = f"place {effect.place}: {effect.why}"
+
+    def dispatch(self, effect: Dispatch) -> None:
+        """Give the request to a replica."""
+        now = self.driver.loop.time()
+        if self._held_since is not None:
+            self.trail.hop("queue", self._held_since, now, who="desk", why=self._held_why)
+            self._held_since = None
+        self.trail.hop("routing", now, now, who=effect.replica, why=effect.why)
+        self.attempt, self.replica = effect.attempt, effect.replica
+        self.ask_engine(effect)
+
+    def ask_engine(self, effect: Dispatch) -> None:
+        """Start the attempt."""
+        raise NotImplementedError
+
+    def stop_engine(self) -> None:
+        """Destroy the connections of the present attempt."""
+        raise NotImplementedError
+
+    def cancel(self, effect: Cancel) -> None:
+        """Stop the present attempt."""
+        if effect.attempt == self.attempt:
+            self.stop_engine()
+
+    def refuse(self, effect: Refuse) -> None:
+        """Answer with a refusal; the request is over."""
+        now = self.driver.loop.time()
+        start = self._held_since if self._held_since is not None else self._arrived_at
+        self.trail.hop("admission", start, now, who="desk", why=f"{effect.why}: {effect.message}")
+        kind = ERROR_OF_REASON[effect.reason]
+        self.fail(kind(effect.message, param=effect.param, retry_after_s=effect.retry_after_s))
+        self._conclude("refused")
+
+    def cut(self, effect: Cut) -> None:
+        """End the caller's stream with an error of ours, and report what was produced."""
+        self.fail(ERROR_OF_REASON[effect.reason](effect.message))
+        self.driver.submit(ClientGone(at=self.driver.now(), ticket=self.ticket, usage=self.produced()))
+
+    def charge(self, effect: Charge) -> None:
+        """Remember what it cost, for the receipt."""
+        self.usage, self._cost_pico_usd = effect.usage, effect.cost_pico_usd
+
+    def close(self, effect: Close) -> None:
+        """Send the end of the reply; the request is over."""
+        if effect.outcome == "finished":
+            self.complete(Receipt(self.usage, usd(self._cost_pico_usd)))
+        elif effect.outcome == "failed":
+            error = self.rejection or ERROR_OF_REASON.get(effect.reason, Internal)(effect.message)
+            self.fail(error)
+        else:
+            self._status = self._status or 499
+            self._reason = self._reason or "client_gone"
+        self.trail.hop("settle", (now := self.driver.loop.time()), now, who="ledger", why=effect.why)
+        self._conclude(effect.outcome)
+
+    def complete(self, receipt: Receipt) -> None:
+        """Send the last of a good reply."""
+        raise NotImplementedError
+
+    def produced(self) -> Usage:
+        """What engines have produced so far."""
+        return Usage()
+
+    # From the connection.
+
+    def client_gone(self) -> None:
+        """Nobody is there any more."""
+        if not self.answered:
+            self.answered = True
+            self.driver.submit(ClientGone(at=self.driver.now(), ticket=self.ticket, usage=self.produced()))
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+
+    def resume(self) -> None:
+        """The client caught up."""
+
+    def sweep(self, now: float) -> None:
+        """Look at the time, twice a second or so."""
+
+    # Replies.
+
+    def headers(self, *more: tuple[str, str]) -> Headers:
+        """The headers of a good reply."""
+        timing = ("server-timing", self.trail.server_timing())
+        spent_ms = sum(h.duration_ms for h in self.trail.hops if h.name in ("parse", "admission", "routing"))
+        overhead = ("x-underlay-overhead-ms", f"{spent_ms:.3f}")
+        limits = self.driver.limit_headers(self.key_id, self.dialect.name)
+        return (*self.base_headers, timing, overhead, *limits, *more)
+
+    def send_whole(self, body: bytes, receipt: Receipt) -> None:
+        """Send a whole good reply."""
+        self._status = 200
+        self.started = self.answered = True
+        headers = self.headers(JSON, ("x-cost-usd", receipt.cost_usd))
+        self.connection.send(self.request, 200, headers, body)
+
+    def fail(self, error: UnderlayError) -> None:
+        """Say that it failed: as a status if nothing was sent yet, else in-band, and then break off."""
+        self._status, self._reason = error.status, error.reason
+        if self.answered:
+            return
+        self.answered = True
+        if self.started:
+            self.connection.break_stream(self.error_frame(error))
+            return
+        refusal = self.dialect.error(error, self.ticket)
+        self._status = refusal.status
+        headers = (
+            *_without(self.base_headers, refusal.headers),
+            ("content-type", refusal.content_type),
+            *refusal.headers,
+        )
+        self.connection.send(self.request, refusal.status, headers, refusal.body)
+
+    def error_frame(self, error: UnderlayError) -> bytes:
+        """The error as the dialect says it in mid-stream."""
+        raise NotImplementedError
+
+    def _conclude(self, outcome: str) -> None:
+        """Tell the journey and forget the request."""
+        now = self.driver.loop.time()
+        self.driver.leave(self)
+        ttft_ms = None if self.first_token_at is None else self.trail.since_ms(self.first_token_at)
+        journey = Journey(
+            id=self.ticket,
+            at_s=self.opening.created_s,
+            dialect=self.dialect.name,
+            operation=self.ask.prompt.operation,
+            model=self.ask.prompt.model,
+            tenant=self.tenant,
+            key_id=self.key_id,
+            outcome=outcome,
+            status=self._status,
+            usage=self.usage,
+            money_usd=usd(self._cost_pico_usd),
+            duration_ms=self.trail.since_ms(now),
+            ttft_ms=ttft_ms,
+            attempts=self.attempt,
+            hops=tuple(self.trail.hops),
+            trace_id=self.trail.trace_id,
+            reason=self._reason,
+            ignored=self.ask.ignored,
+        )
+        self.driver.tell(journey, self.replica)
+
+
+def _without(headers: Headers, others: Headers) -> Headers:
+    """The headers that ``others`` does not set itself."""
+    taken = {name for name, _ in others}
+    return tuple(header for header in headers if header[0] not in taken)

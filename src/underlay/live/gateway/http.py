@@ -1,0 +1,408 @@
+"""The public listener's HTTP/1.1: bytes of strangers in, whole requests out, replies back, all bounded.
+
+An asyncio protocol on httptools (llhttp), because a web framework costs ten to fifty times as much per request
+(docs/log.md). llhttp refuses a request with both Content-Length and Transfer-Encoding, bare line feeds in
+headers and repeated lengths; what it does not bound (header and body size, time) is bounded here. One request
+of a connection is worked on at a time; pipelined ones wait, and reading stops while many do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import httptools
+
+from underlay.domain.errors import (
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    Overloaded,
+    RequestTimeout,
+    UnderlayError,
+)
+from underlay.live.settings import PublicSettings
+
+_PIPELINED_MAX = 8
+_STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
+_STATUS_LINE[529] = b"HTTP/1.1 529 Overloaded\r\n"
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Request:
+    """One whole request. Header names are lower-case; ``began_at`` is loop time of its first byte."""
+
+    __slots__ = ("began_at", "body", "connection", "headers", "keep_alive", "method", "path", "query", "version")
+
+    def __init__(self, connection: Connection, began_at: float) -> None:
+        self.connection = connection
+        self.began_at = began_at
+        self.method = ""
+        self.path = ""
+        self.query = ""
+        self.version = "1.1"
+        self.keep_alive = True
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+
+class Listener(Protocol):
+    """Who gets the requests of all connections of a listening socket."""
+
+    settings: PublicSettings
+    connections: set[Connection]
+    draining: bool
+
+    def accepts(self, connection: Connection) -> bool:
+        """Whether one more connection is let in."""
+
+    def screen(self, request: Request) -> None:
+        """Look at a head before its body is taken in; raises an ``UnderlayError`` to refuse it."""
+
+    def received(self, request: Request) -> Occupant | None:
+        """Take a whole request; the occupant hears of the connection until it calls ``finish``."""
+
+    def refuse(self, connection: Connection, error: UnderlayError, path: str, headers: dict[str, str]) -> None:
+        """Answer a request that never became whole."""
+
+
+class Occupant(Protocol):
+    """Whoever is answering on a connection."""
+
+    def client_gone(self) -> None:
+        """Hear that the connection is closed; nothing more can be sent."""
+
+    def pause(self) -> None:
+        """Hear that the client reads too slowly: stop producing."""
+
+    def resume(self) -> None:
+        """Hear that the client caught up."""
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_body_bytes",
+        "_chunked",
+        "_head_bytes",
+        "_header_list",
+        "_listener",
+        "_loop",
+        "_occupant",
+        "_parser",
+        "_phase",
+        "_request",
+        "_target",
+        "_transport",
+        "busy",
+        "client",
+        "deadline",
+        "unread_since",
+    )
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._parser = httptools.HttpRequestParser(self)
+        self._backlog: deque[Request] = deque()
+        self._occupant: Occupant | None = None
+        self._phase = "idle"  # idle, head, body, closed
+        self._head_bytes = 0
+        self._chunked = False
+        self._transport: asyncio.Transport | None = None
+        self.busy = False
+        self.client = ""
+        self.unread_since: float | None = None
+        self.deadline = 0.0
+
+    # From asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.client = peer[0] if peer else ""
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._transport.set_write_buffer_limits(high=self._listener.settings.unread_bytes_max)
+        self.deadline = self._loop.time() + self._listener.settings.header_timeout_s
+        if not self._listener.accepts(self):
+            self._reject(Overloaded("too many connections are open", retry_after_s=1.0))
+            return
+        self._listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # however it went, nobody is there any more
+        self._phase = "closed"
+        self._listener.connections.discard(self)
+        self._backlog.clear()
+        self._transport = None
+        occupant, self._occupant = self._occupant, None
+        if occupant is not None:
+            occupant.client_gone()
+
+    def pause_writing(self) -> None:
+        self.unread_since = self._loop.time()
+        if self._occupant is not None:
+            self._occupant.pause()
+
+    def resume_writing(self) -> None:
+        self.unread_since = None
+        if self._occupant is not None:
+            self._occupant.resume()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == "closed":
+            return
+        if self._phase == "idle":
+            self._begin_head()
+        if self._phase == "head":
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._reject(BadRequest("this listener speaks HTTP/1.1 only; do not ask to upgrade"))
+        except httptools.HttpParserError as error:
+            self._reject(_told(error))
+        else:
+            if self._phase == "head" and self._head_bytes > self._listener.settings.header_bytes_max:
+                self._reject(self._head_too_large())
+
+    def _head_too_large(self) -> UnderlayError:
+        return HeadersTooLarge(f"headers may have {self._listener.settings.header_bytes_max} bytes")
+
+    # From httptools.
+
+    def on_message_begin(self) -> None:
+        if self._phase != "head":  # a pipelined request begins in the middle of a chunk of data
+            self._begin_head()
+
+    def _begin_head(self) -> None:
+        now = self._loop.time()
+        self._phase = "head"
+        self._head_bytes = 0
+        self._request = Request(self, now)
+        self._target = b""
+        self._header_list: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self.deadline = now + self._listener.settings.header_timeout_s
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_list.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        request, parser, settings = self._request, self._parser, self._listener.settings
+        if sum(len(name) + len(value) + 4 for name, value in self._header_list) > settings.header_bytes_max:
+            raise _Refused(self._head_too_large())
+        request.method = parser.get_method().decode("latin-1")
+        request.version = parser.get_http_version()
+        request.keep_alive = parser.should_keep_alive()
+        path, _, query = self._target.partition(b"?")
+        request.path, request.query = path.decode("latin-1"), query.decode("latin-1")
+        request.headers = _folded(self._header_list)
+        self._phase = "body"
+        self.deadline = self._loop.time() + settings.body_timeout_s
+        length = request.headers.get("content-length", "0")
+        if length.isdigit() and int(length[:20]) > settings.body_bytes_max:
+            raise _Refused(self._body_too_large())
+        try:
+            self._listener.screen(request)
+        except UnderlayError as error:
+            raise _Refused(error) from error
+        if request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _body_too_large(self) -> UnderlayError:
+        return BodyTooLarge(f"a body may have {self._listener.settings.body_bytes_max} bytes")
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._listener.settings.body_bytes_max:
+            raise _Refused(self._body_too_large())
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._phase = "idle"
+        self._body = []
+        self.deadline = self._loop.time() + self._listener.settings.idle_timeout_s
+        if not self.busy:
+            self._serve(request)
+            return
+        self._backlog.append(request)
+        if len(self._backlog) >= _PIPELINED_MAX and self._transport is not None:
+            self._transport.pause_reading()
+
+    # For whoever answers.
+
+    @property
+    def settings(self) -> PublicSettings:
+        """The limits of this listener."""
+        return self._listener.settings
+
+    def _serve(self, request: Request) -> None:
+        self.busy = True
+        occupant = self._listener.received(request)
+        if self.busy:  # it did not answer at once
+            self._occupant = occupant
+
+    @property
+    def open(self) -> bool:
+        """Whether anything can still be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def mid_request(self) -> bool:
+        """Whether part of a request has arrived and the rest has not."""
+        return self._phase in ("head", "body")
+
+    def send(self, request: Request, status: int, headers: Headers, body: bytes) -> None:
+        """Send one whole reply, and be ready for the next request."""
+        keep = self._keeps(request)
+        head = _head(status, headers, keep, f"content-length: {len(body)}\r\n")
+        self.write_raw(head if request.method == "HEAD" else head + body)
+        self.finish(keep)
+
+    def begin_stream(self, request: Request, headers: Headers, first: bytes) -> None:
+        """Send the head of a streamed 200 and its first bytes."""
+        self._chunked = request.version == "1.1"
+        keep = self._keeps(request) and self._chunked
+        head = _head(200, headers, keep, "transfer-encoding: chunked\r\n" if self._chunked else "")
+        self.write_raw(head + (_chunk(first) if self._chunked and first else first))
+
+    def stream(self, data: bytes) -> None:
+        """Send more of a stream: one write, so that one event is one packet."""
+        self.write_raw(_chunk(data) if self._chunked else data)
+
+    def end_stream(self, request: Request, last: bytes) -> None:
+        """Send the last of a stream and its end."""
+        if self._chunked:
+            self.write_raw((_chunk(last) if last else b"") + b"0\r\n\r\n")
+        elif last:
+            self.write_raw(last)
+        self.finish(self._keeps(request) and self._chunked)
+
+    def break_stream(self, last: bytes) -> None:
+        """Send an error frame and close without the end mark, so that no client takes it for a whole answer."""
+        self._occupant = None
+        if self._transport is None:
+            return
+        if self._chunked:
+            self.stream(last)
+            self._transport.close()
+        else:  # without chunks a clean close would look like a clean end
+            self._transport.abort()
+
+    def write_raw(self, data: bytes) -> None:
+        """Write bytes unless the client has left."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def finish(self, keep: bool) -> None:
+        """End the present reply; go on with the next request or close."""
+        self._occupant = None
+        self.busy = False
+        if self._transport is None:
+            return
+        if not keep:
+            self._transport.close()
+            return
+        self.deadline = self._loop.time() + self._listener.settings.idle_timeout_s
+        if self._backlog:
+            request = self._backlog.popleft()
+            self._transport.resume_reading()
+            self._serve(request)
+
+    def _keeps(self, request: Request) -> bool:
+        return request.keep_alive and not self._listener.draining and self.open
+
+    def sweep(self, now: float) -> None:
+        """Enforce the time limits that hold at ``now`` (loop time)."""
+        if self.unread_since is not None and now - self.unread_since > self._listener.settings.unread_timeout_s:
+            self.abort()
+        elif not self.busy and now > self.deadline:
+            if self._phase == "idle":
+                self.close()
+            else:
+                self._reject(RequestTimeout("the rest of the request did not come in time"))
+
+    def close(self) -> None:
+        """Close after what was written has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; unsent bytes are dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _reject(self, error: UnderlayError) -> None:
+        """Answer a request that cannot become whole, and close."""
+        if self._phase == "closed":
+            return
+        self._phase = "closed"
+        if self.busy:  # a reply is being written: nothing may be put into the middle of it
+            self.close()
+            return
+        head: list[tuple[bytes, bytes]] = getattr(self, "_header_list", [])
+        path = getattr(self, "_target", b"").partition(b"?")[0].decode("latin-1")
+        self._listener.refuse(self, error, path, _folded(head))
+        self.close()
+
+
+class _Refused(Exception):
+    """Carries our own refusal through httptools' callbacks."""
+
+    def __init__(self, error: UnderlayError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _told(error: Exception) -> UnderlayError:
+    """The refusal behind a parser error: ours if a callback raised it, else a malformed request."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _Refused):
+            return cause.error
+        cause = cause.__cause__ or cause.__context__
+    return BadRequest(f"not HTTP/1.1: {error}")
+
+
+def _folded(header_list: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers as a dictionary; repeated ones are joined by commas, as RFC 9110 has it."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in header_list:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _head(status: int, headers: Headers, keep: bool, framing: str) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    assert lines.count("\n") == len(headers), "a header value with a line break"
+    closing = "" if keep else "connection: close\r\n"
+    return _STATUS_LINE[status] + f"{lines}{closing}{framing}\r\n".encode("latin-1")
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def connection_factory(listener: Listener) -> Callable[[], Connection]:
+    """Make connections for ``loop.create_server``."""
+    loop = asyncio.get_running_loop()
+    return lambda: Connection(listener, loop)

@@ -1,0 +1,95 @@
+"""A request that an engine answers at once and whole: how many tokens, which vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from underlay.control.effects import Dispatch
+from underlay.control.events import AttemptFailed, Failure, Finished
+from underlay.domain.answer import Receipt, Usage
+from underlay.domain.errors import CallerError, UnderlayError
+from underlay.live.gateway.exchange import JSON, Exchange
+from underlay.live.gateway.upstream import Call
+
+
+class Inquiry(Exchange):
+    """A token count or a request for embeddings. A ``Receiver`` of its one call."""
+
+    _call: Call | None = None
+    _code = 200
+    _asked_at = 0.0
+    _tokens = 0
+    _vectors: Sequence[Sequence[float]] = ()
+
+    def ask_engine(self, effect: Dispatch) -> None:
+        """Ask the replica."""
+        self._asked_at = self.driver.loop.time()
+        self._code, self._answer = 200, list[bytes]()
+        address = self.driver.address(effect.replica)
+        if address is None:
+            self.failed("connect", "the replica is gone")
+            return
+        prompt = self.ask.prompt
+        self._adapter = self.driver.adapter(prompt.model)
+        asked = self._adapter.count(prompt) if prompt.operation == "count" else self._adapter.embed(prompt)
+        self._call = self.driver.pool.call(address, asked, self)
+
+    def stop_engine(self) -> None:
+        """Destroy the connection."""
+        if self._call is not None:
+            self._call.abort()
+
+    def status(self, code: int) -> None:
+        """Hear the status."""
+        self._code = code
+
+    def body(self, data: bytes) -> None:
+        """Hear part of the answer."""
+        self._answer.append(data)
+
+    def done(self) -> None:
+        """Hear that the answer is whole."""
+        body = b"".join(self._answer)
+        try:
+            usage = self._read(body)
+        except UnderlayError as error:
+            if isinstance(error, CallerError):
+                self.rejection = error
+            self.failed("rejected" if isinstance(error, CallerError) else "engine_error", error.message)
+            return
+        now = self.driver.loop.time()
+        self.trail.hop("engine", self._asked_at, now, who=self.replica, tokens=usage.prompt_tokens)
+        self.driver.submit(Finished(at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, usage=usage))
+
+    def _read(self, body: bytes) -> Usage:
+        """Read the answer. Counting is free: only embeddings use tokens."""
+        if self._code != 200:
+            raise self._adapter.error(self._code, body)
+        if self.ask.prompt.operation == "count":
+            self._tokens = self._adapter.read_count(body)
+            return Usage()
+        self._vectors, usage = self._adapter.read_embeddings(body)
+        return usage
+
+    def failed(self, failure: str, detail: str) -> None:
+        """Report that it did not work."""
+        now = self.driver.loop.time()
+        self.trail.hop("engine", self._asked_at, now, who=self.replica, why=f"failed ({failure}): {detail}")
+        kind: Failure = failure  # type: ignore[assignment]  # a receiver's words are among the desk's
+        self.driver.submit(
+            AttemptFailed(
+                at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, failure=kind, detail=detail
+            )
+        )
+
+    def complete(self, receipt: Receipt) -> None:
+        """Send the answer."""
+        if self.answered:
+            return
+        if self.ask.prompt.operation == "count":
+            self._status = 200
+            self.answered = True
+            body = self.dialect.counted(self.route, self.opening, self._tokens)
+            self.connection.send(self.request, 200, self.headers(JSON), body)
+            return
+        self.send_whole(self.dialect.embedded(self.route, self.ask, self.opening, self._vectors, receipt), receipt)

@@ -1,0 +1,84 @@
+"""Stored responses (OpenAI's Responses API): kept in memory, for a while, for the tenant who made them.
+
+Replies hold text, so they are kept nowhere else: a restart forgets them. Bounded in number, bytes and time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from underlay.dialects.openai import response_object, responses
+from underlay.dialects.wire import Route
+from underlay.domain.prompt import Ask, Message
+from underlay.live.gateway.exchange import Exchange
+from underlay.live.gateway.generation import Generation
+
+KEPT_MAX = 1_000
+KEPT_BYTES_MAX = 67_108_864
+KEPT_S = 3_600.0
+
+
+class _Kept(NamedTuple):
+    tenant: str
+    at: float
+    body: bytes
+    messages: tuple[Message, ...]
+    size_bytes: int
+
+
+class Shelf:
+    """The stored responses of all tenants, oldest first. ``now`` tells the time in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, exchange: Exchange, body: bytes) -> None:
+        """Keep the reply of an exchange that is complete."""
+        if not isinstance(exchange, Generation):
+            return
+        strands = [strand.whole() for strand in exchange.strands]
+        messages = responses.conversation_after(exchange.ask, strands)
+        size_bytes = len(body) + sum(len(message.text) for message in messages)
+        kept = _Kept(exchange.tenant, self._now(), responses.stored_object(body), messages, size_bytes)
+        self._kept[response_object.response_id(exchange.opening)] = kept
+        self._bytes += size_bytes
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while self._kept and (
+            len(self._kept) > KEPT_MAX
+            or self._bytes > KEPT_BYTES_MAX
+            or self._now() - next(iter(self._kept.values())).at > KEPT_S
+        ):
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.size_bytes
+
+    def continued(self, ask: Ask, tenant: str) -> Ask:
+        """The request with the conversation that it continues before it. Raises ``NotFound``."""
+        assert ask.previous is not None
+        kept = self._find(ask.previous, tenant, param="previous_response_id")
+        return responses.continued(ask, kept.messages)
+
+    def answer(self, method: str, route: Route, tenant: str) -> bytes:
+        """Answer a request about a stored response: GET, DELETE or cancel. Raises a ``CallerError``."""
+        stored_id = route.id or ""
+        kept = self._find(stored_id, tenant)
+        if route.name == "response_cancel":
+            raise responses.cancel_refusal(stored_id)
+        if method == "DELETE":
+            del self._kept[stored_id]
+            self._bytes -= kept.size_bytes
+            return responses.deleted_object(stored_id)
+        return kept.body
+
+    def _find(self, stored_id: str, tenant: str, param: str = "response_id") -> _Kept:
+        """Somebody else's response is as absent as one that never was."""
+        self._make_room()
+        kept = self._kept.get(stored_id)
+        if kept is None or kept.tenant != tenant:
+            raise responses.not_stored(stored_id, param)
+        return kept

@@ -1,0 +1,43 @@
+"""What happened to one request and when: the marks from which its journey is told."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from underlay.domain.views import Hop
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+
+
+class Trail:
+    """The hops of one request. Times are loop seconds; ``began_at`` is that of the request's first byte."""
+
+    __slots__ = ("began_at", "hops", "span_id", "trace_id")
+
+    def __init__(self, began_at: float, traceparent: str = "") -> None:
+        self.began_at = began_at
+        self.hops: list[Hop] = []
+        match = _TRACEPARENT.fullmatch(traceparent)
+        known = match is not None and match[1] != "0" * 32 and match[2] != "0" * 16
+        self.trace_id = match[1] if match is not None and known else os.urandom(16).hex()
+        self.span_id = os.urandom(8).hex()
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C trace context of our own span, for the reply and for the engine."""
+        return f"00-{self.trace_id}-{self.span_id}-01"
+
+    def hop(
+        self, name: str, start: float, end: float, *, who: str = "", why: str = "", tokens: int | None = None
+    ) -> None:
+        """Note a step that took from ``start`` to ``end``."""
+        self.hops.append(Hop(name, self.since_ms(start), round((end - start) * 1e3, 3), who, why, tokens))
+
+    def since_ms(self, moment: float) -> float:
+        """Milliseconds from the first byte to ``moment``."""
+        return round((moment - self.began_at) * 1e3, 3)
+
+    def server_timing(self) -> str:
+        """The hops so far as a Server-Timing header, so that a browser's developer tools show them."""
+        return ", ".join(f"{hop.name};dur={hop.duration_ms:.2f}" for hop in self.hops)

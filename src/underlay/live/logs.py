@@ -1,0 +1,41 @@
+"""Logs: one line per request and per change of state, on stderr. Never a prompt, an answer or a secret.
+
+JSON for machines, colours for a terminal. What a line may carry is chosen where it is written; key ids and
+tenants are names that the operator gave, secrets never come this far.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+
+from underlay.live.settings import LogSettings
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up logging for this process."""
+    as_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer(serializer=_serialise)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _serialise(line: dict[str, Any], **_: Any) -> str:
+    return msgspec.json.encode(line, enc_hook=str).decode()

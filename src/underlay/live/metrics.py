@@ -1,0 +1,138 @@
+"""What Prometheus is told. Labels are models, dialects, replicas and reasons, never tenants or keys.
+
+``underlay_*`` are the platform's own, in base units; ``vllm:*`` are the three gauges by which autoscalers and
+the Gateway API inference extension know an engine. Buckets are those of OpenTelemetry's GenAI conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from underlay.domain.views import Journey, PlatformRow, ReplicaRow
+
+_DURATION_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TTFT_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_TPOT_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
+
+
+class Metrics:
+    """All metrics of one platform, in a registry of their own."""
+
+    def __init__(self, version: str, models: Iterable[str]) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._models = frozenset(models)
+        Gauge("underlay_build_info", "Version of Underlay", ["version"], registry=registry).labels(version).set(1)
+        labels = ["model", "dialect", "operation", "outcome", "status"]
+        self._requests = Counter("underlay_requests", "Requests that are over", labels, registry=registry)
+        self._refusals = Counter(
+            "underlay_refusals", "Requests not served, by reason", ["reason"], registry=registry
+        )
+        self._attempts = Counter("underlay_attempts", "Times a replica was asked", ["model"], registry=registry)
+        self._resumed = Counter(
+            "underlay_requests_retried", "Requests that needed more than one replica", ["model"], registry=registry
+        )
+        self._tokens = Counter("underlay_tokens", "Tokens by kind", ["model", "kind"], registry=registry)
+        self._duration = Histogram(
+            "underlay_request_duration_seconds",
+            "From first byte to the end",
+            ["model", "operation"],
+            buckets=_DURATION_S,
+            registry=registry,
+        )
+        self._ttft = Histogram(
+            "underlay_time_to_first_token_seconds",
+            "From first byte to first token",
+            ["model"],
+            buckets=_TTFT_S,
+            registry=registry,
+        )
+        self._tpot = Histogram(
+            "underlay_time_per_output_token_seconds",
+            "Mean time of a token after the first",
+            ["model"],
+            buckets=_TPOT_S,
+            registry=registry,
+        )
+        self._open = Gauge("underlay_requests_open", "Requests being answered", registry=registry)
+        self._waiting = Gauge("underlay_requests_waiting", "Requests waiting for a replica", registry=registry)
+        self._ready = Gauge("underlay_ready", "1 if a prompt would be let in now", registry=registry)
+        self._up = Gauge(
+            "underlay_replica_up", "1 if the replica is ready", ["replica", "model"], registry=registry
+        )
+        self._load = Gauge("underlay_replica_load", "Strands leased on it", ["replica", "model"], registry=registry)
+        self._restarts = Gauge(
+            "underlay_replica_restarts", "Restarts of it", ["replica", "model"], registry=registry
+        )
+        self._memory = Gauge(
+            "underlay_replica_resident_memory_bytes",
+            "Memory of its process",
+            ["replica", "model"],
+            registry=registry,
+        )
+        self._running = Gauge("vllm:num_requests_running", "Running on engines", ["model_name"], registry=registry)
+        self._queued = Gauge("vllm:num_requests_waiting", "Waiting in engines", ["model_name"], registry=registry)
+        self.journal_bytes = Gauge("underlay_journal_bytes", "Journal written by this run", registry=registry)
+        self.store_lag = Gauge("underlay_store_waiting_records", "Records not yet stored", registry=registry)
+
+    def count(self, journey: Journey) -> None:
+        """Count a request that is over."""
+        # Callers can write any name: only names of our own models become labels.
+        model = journey.model if journey.model in self._models else "other"
+        self._requests.labels(model, journey.dialect, journey.operation, journey.outcome, str(journey.status)).inc()
+        if journey.outcome in ("refused", "failed"):
+            self._refusals.labels(journey.reason or "unknown").inc()
+        if journey.attempts:
+            self._attempts.labels(model).inc(journey.attempts)
+        if journey.attempts > 1:
+            self._resumed.labels(model).inc()
+        self._count_tokens(journey, model)
+        self._time(journey, model)
+
+    def _count_tokens(self, journey: Journey, model: str) -> None:
+        usage = journey.usage
+        for kind, tokens in (
+            ("prompt", usage.prompt_tokens - usage.cached_tokens),
+            ("cached", usage.cached_tokens),
+            ("generated", usage.completion_tokens),
+        ):
+            if tokens > 0:
+                self._tokens.labels(model, kind).inc(tokens)
+
+    def _time(self, journey: Journey, model: str) -> None:
+        if journey.outcome == "finished":
+            self._duration.labels(model, journey.operation).observe(journey.duration_ms / 1e3)
+        if journey.ttft_ms is None:
+            return
+        self._ttft.labels(model).observe(journey.ttft_ms / 1e3)
+        after_first = journey.usage.completion_tokens - 1
+        if after_first > 0:
+            self._tpot.labels(model).observe((journey.duration_ms - journey.ttft_ms) / 1e3 / after_first)
+
+    def render(self, platform: PlatformRow, replicas: list[ReplicaRow]) -> tuple[bytes, str]:
+        """All metrics as text, with the gauges brought up to date, and their content type."""
+        self._open.set(platform.open_requests)
+        self._waiting.set(platform.waiting)
+        self._ready.set(platform.ready)
+        for row in replicas:
+            names = (row.name, row.model)
+            self._up.labels(*names).set(row.state == "ready")
+            self._load.labels(*names).set(row.load)
+            self._restarts.labels(*names).set(row.restarts)
+            if row.resident_mb is not None:
+                self._memory.labels(*names).set(row.resident_mb * 1e6)
+        for model in self._models:
+            mine = [row.gauges for row in replicas if row.model == model]
+            self._running.labels(model).set(sum(g.get("requests_processing", 0) for g in mine))
+            self._queued.labels(model).set(sum(g.get("requests_deferred", 0) for g in mine))
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

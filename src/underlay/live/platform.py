@@ -1,0 +1,327 @@
+"""The running platform: starts everything in order, keeps it running, and drains it at the end.
+
+Order of starting: the data directory is locked, what an earlier run left is settled, the desk gets its keys, the
+listeners open, the engines start. Order of ending: no new connections, open streams finish (or are cut when
+the drain's time is over), engines stop, journal and store are written out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import uvicorn
+import uvloop
+
+from underlay import __version__
+from underlay.console.app import create_app
+from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen
+from underlay.domain.answer import ModelCard
+from underlay.domain.keys import Key, Limits
+from underlay.domain.money import Price
+from underlay.domain.policy import DeskSettings, ModelPolicy
+from underlay.domain.views import Journey, PlatformRow
+from underlay.live import journal_file, keyring, locate, logs
+from underlay.live.driver import Driver
+from underlay.live.engines import adapter_for
+from underlay.live.fleet.process import ProcessFleet
+from underlay.live.fleet.status import ReplicaStatus
+from underlay.live.gateway.listener import Gateway
+from underlay.live.gateway.shelf import Shelf
+from underlay.live.metrics import Metrics
+from underlay.live.settings import ModelSettings, Settings
+from underlay.live.store import KeyWatch, Store, StoreWriter
+from underlay.live.views import LiveViews
+
+log = structlog.get_logger("underlay.platform")
+
+_KEYS_S = 0.5
+_MARK_S = 5.0
+_SESSION_KEY_S = 3_600.0
+
+Announce = Callable[[PlatformRow, str | None], None]
+Progress = Callable[[str], None]
+
+
+def run(settings: Settings, *, announce: Announce, progress: Progress = lambda _: None) -> int:
+    """Run the platform until SIGTERM or SIGINT; returns the exit status.
+
+    ``announce`` is called once, when the first replica is ready, with the secret of the local key. Raises
+    ``locate.AlreadyRunning`` and ``OSError`` (a port that is taken) before anything is started.
+    """
+    data_dir = locate.prepare(settings.data_dir.expanduser())
+    logs.configure(settings.log)
+    with locate.hold(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Platform(settings, data_dir).run(announce, progress))
+
+
+def desk_settings(settings: Settings) -> DeskSettings:
+    """The part of the settings that decisions are made by."""
+    desk = settings.desk
+    return DeskSettings(
+        models=tuple(_policy(model) for model in settings.models),
+        default_limits=Limits(**settings.limits.model_dump()),
+        routing=desk.routing,
+        waiting_max=desk.waiting_max,
+        wait_max_s=desk.wait_max_s,
+        attempts_max=desk.attempts_max,
+        strikes_max=desk.strikes_max,
+        suspect_s=desk.suspect_s,
+        strands_max=desk.strands_max,
+    )
+
+
+def _policy(model: ModelSettings) -> ModelPolicy:
+    operations = ("embedding", "count") if model.engine.embeddings else ("chat", "completion", "count")
+    return ModelPolicy(model.name, model.context_tokens, Price(**model.price.model_dump()), operations)
+
+
+class Platform:
+    """Everything that one process runs."""
+
+    def __init__(self, settings: Settings, data_dir: Path) -> None:
+        self.settings = settings
+        self.data_dir = data_dir
+        self._began_s = time.time()
+        self._stopping = asyncio.Event()
+        self._first_ready = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session_secret = ""
+        self._session_until = 0.0
+        self._session_lock = threading.Lock()
+
+    async def run(self, announce: Announce, progress: Progress) -> int:
+        """Start, serve, drain."""
+        self.loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._asked_to_stop)
+        with Store(self.data_dir) as store, contextlib.closing(StoreWriter(self.data_dir)) as writer:
+            self.store, self.writer = store, writer
+            cut_off = journal_file.settle_old(self.data_dir, store, writer)
+            if cut_off:
+                log.warning("an earlier run was cut off", requests=cut_off, settled="by what they had used")
+            self._assemble()
+            try:
+                await self._serve(announce, progress)
+            finally:
+                await self._close(progress)
+        return 0
+
+    # Starting.
+
+    def _assemble(self) -> None:
+        settings = self.settings
+        decided_by = desk_settings(settings)
+        self.cards = [
+            ModelCard(p.name, int(self._began_s), p.context_tokens, operations=p.operations)
+            for p in decided_by.models
+        ]
+        self.metrics = Metrics(__version__, [card.id for card in self.cards])
+        self.journal = journal_file.begin(self.data_dir, decided_by, __version__, self._began_s)
+        adapters = {model.name: (adapter_for(model), model.engine) for model in settings.models}
+        self.shelf = Shelf(time.monotonic)
+        self.driver = Driver(decided_by, self.journal, self.writer, adapters, self._over, self.shelf.keep)
+        self.secret = keyring.local_secret(self.store, self.data_dir, self._began_s)
+        self.keys = KeyWatch(self.store)
+        self._tell_keys()
+        self.fleet = ProcessFleet(settings.models, self.data_dir, on_seen=self._seen, on_lost=self._lost)
+        self.views = LiveViews(
+            version=__version__,
+            pid=os.getpid(),
+            data_dir=self.data_dir,
+            driver=self.driver,
+            fleet=self.fleet,
+            store=self.store,
+            writer=self.writer,
+            metrics=self.metrics,
+            cards=self.cards,
+            session_key=self._session_key,
+        )
+        self.gateway = Gateway(
+            settings.public, self.driver, self.cards, self.shelf, self.views.ready, lambda: self._origins
+        )
+
+    async def _serve(self, announce: Announce, progress: Progress) -> None:
+        console_socket = _bind(self.settings.console.host, self.settings.console.port)
+        console_port = console_socket.getsockname()[1]
+        host, port = await self.gateway.listen()
+        self.views.urls = (_url(host, port), _url(self.settings.console.host, console_port))
+        names = {self.settings.console.host, "127.0.0.1", "localhost"}
+        self._origins = frozenset(f"http://{name}:{console_port}" for name in names)
+        self._start_console(console_socket)
+        self._tasks = [asyncio.create_task(self._watch_keys()), asyncio.create_task(self._mark_journal())]
+        self._tasks.append(asyncio.create_task(self._start_fleet(announce, progress)))
+        await self._stopping.wait()
+
+    async def _start_fleet(self, announce: Announce, progress: Progress) -> None:
+        try:
+            await self.fleet.start(progress)
+            await self._first_ready.wait()
+        except Exception as error:  # reported to whoever started us, in words
+            progress(f"engines cannot start: {error}")
+            log.exception("engines cannot start")
+            self._asked_to_stop()
+            return
+        run = locate.RunFile.of_this_process(*self.views.urls, __version__, self._began_s)
+        locate.write(self.data_dir, run)
+        announce(self.views.platform(), self.secret)
+
+    def _start_console(self, listening: socket.socket) -> None:
+        """Run the console in a thread with its own loop, so that a spent public side does not take it along."""
+        config = uvicorn.Config(
+            create_app(self.views),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=15,
+            limit_concurrency=256,
+            server_header=False,
+        )
+        self._console = uvicorn.Server(config)
+        self._console_thread = threading.Thread(
+            target=self._console.run, args=([listening],), name="underlay-console", daemon=True
+        )
+        self._console_thread.start()
+
+    # While it runs.
+
+    def _seen(self, status: ReplicaStatus) -> None:
+        self.driver.place(status.name, status.address)
+        self.driver.submit(
+            ReplicaSeen(
+                at=self.driver.now(),
+                replica=status.name,
+                model=status.model,
+                slots=status.slots,
+                generation=status.generation,
+            )
+        )
+        if not self._first_ready.is_set():
+            self._first_ready.set()
+
+    def _lost(self, name: str, cause: str) -> None:
+        log.warning("replica lost", replica=name, why=cause)
+        self.driver.submit(ReplicaLost(at=self.driver.now(), replica=name, cause=cause))
+
+    def _over(self, journey: Journey, replica: str) -> None:
+        """A request is over: remember it, count it, log it."""
+        self.views.remember(journey)
+        self.writer.submit_journey(journey)
+        self.metrics.count(journey)
+        log.info(
+            "request",
+            request_id=journey.id,
+            trace_id=journey.trace_id,
+            tenant=journey.tenant,
+            key_id=journey.key_id,
+            model=journey.model,
+            dialect=journey.dialect,
+            operation=journey.operation,
+            replica=replica,
+            outcome=journey.outcome,
+            status=journey.status,
+            reason=journey.reason,
+            attempts=journey.attempts,
+            prompt_tokens=journey.usage.prompt_tokens,
+            completion_tokens=journey.usage.completion_tokens,
+            ttft_ms=journey.ttft_ms,
+            latency_ms=journey.duration_ms,
+        )
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(_KEYS_S)
+            self._tell_keys()
+
+    def _tell_keys(self) -> None:
+        for key in self.keys.poll():
+            self.driver.submit(KeyChanged(at=self.driver.now(), key=key))
+
+    async def _mark_journal(self) -> None:
+        while True:
+            await asyncio.sleep(_MARK_S)
+            self.writer.submit_mark(self.journal.path.name, self.journal.bytes_written)
+
+    def _session_key(self) -> str:
+        """A key for the chat page that lives in memory only, for an hour; called from the console's thread."""
+        with self._session_lock:
+            now = time.time()
+            if now > self._session_until - 60:
+                self._session_secret, self._session_until = keyring.mint(), now + _SESSION_KEY_S
+                key = Key(
+                    id=f"key_console_{int(now)}",
+                    digest=keyring.digest(self._session_secret),
+                    tenant="local",
+                    name="console",
+                    prefix=keyring.prefix(self._session_secret),
+                    created_s=now,
+                    expires_s=self._session_until,
+                )
+                asyncio.run_coroutine_threadsafe(self._tell_key(key), self.loop).result(timeout=5)
+            return self._session_secret
+
+    async def _tell_key(self, key: Key) -> None:
+        self.driver.submit(KeyChanged(at=self.driver.now(), key=key))
+
+    # Ending.
+
+    def _asked_to_stop(self) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def _close(self, progress: Progress) -> None:
+        self.views.draining = True
+        locate.remove(self.data_dir)
+        self.gateway.stop_accepting()
+        await self._drain(progress)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.fleet.stop()
+        if hasattr(self, "_console"):
+            self._console.should_exit = True
+            await asyncio.to_thread(self._console_thread.join, 5)
+        self.gateway.close()
+        self.driver.close()
+        self.journal.close()
+        self.writer.submit_mark(self.journal.path.name, self.journal.bytes_written)
+
+    async def _drain(self, progress: Progress) -> None:
+        """Let open streams finish; cut what is left when the time is over or someone is in a hurry."""
+        until = self.loop.time() + self.settings.public.drain_s
+        told = False
+        while self.driver.exchanges and self.loop.time() < until and not self._hurry.is_set():
+            if not told:
+                progress(f"draining: {len(self.driver.exchanges)} open; Ctrl-C again to cut them off")
+                told = True
+            await asyncio.sleep(0.05)
+        self.gateway.cut_off()
+        await asyncio.sleep(0.05 if self.driver.exchanges else 0)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    listening.set_inheritable(False)
+    return listening
+
+
+def _url(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # shown, not bound
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

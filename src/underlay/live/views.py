@@ -1,0 +1,158 @@
+"""The platform as the console, the command line and Prometheus see it: records, gathered from any thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from underlay.domain.answer import ModelCard
+from underlay.domain.keys import Key
+from underlay.domain.views import Journey, LedgerRow, PlatformRow, ReplicaRow
+from underlay.live import keyring
+from underlay.live.driver import Driver
+from underlay.live.fleet.process import ProcessFleet
+from underlay.live.metrics import Metrics
+from underlay.live.store import Store, StoreWriter
+
+_REMEMBERED = 500
+_LAG_MAX_S = 30.0
+
+
+class LiveViews:
+    """Implements ``console.views.Views`` over the running platform."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        pid: int,
+        data_dir: Path,
+        driver: Driver,
+        fleet: ProcessFleet,
+        store: Store,
+        writer: StoreWriter,
+        metrics: Metrics,
+        cards: list[ModelCard],
+        session_key: Callable[[], str],
+    ) -> None:
+        self._version = version
+        self._pid = pid
+        self._data_dir = data_dir
+        self._driver = driver
+        self._fleet = fleet
+        self._store = store
+        self._writer = writer
+        self._metrics = metrics
+        self._cards = cards
+        self._session_key = session_key
+        self._began_at = time.monotonic()
+        self._recent: OrderedDict[str, Journey] = OrderedDict()
+        self._lock = threading.Lock()
+        self.urls = ("", "")
+        self.draining = False
+
+    def remember(self, journey: Journey) -> None:
+        """Keep a journey at hand until the store has it."""
+        with self._lock:
+            self._recent[journey.id] = journey
+            if len(self._recent) > _REMEMBERED:
+                self._recent.popitem(last=False)
+
+    def platform(self) -> PlatformRow:
+        """Describe the platform in one line."""
+        desk = self._driver.desk
+        return PlatformRow(
+            version=self._version,
+            pid=self._pid,
+            public_url=self.urls[0],
+            console_url=self.urls[1],
+            uptime_s=round(time.monotonic() - self._began_at, 1),
+            open_requests=len(self._driver.exchanges),
+            waiting=sum(len(queue) for queue in list(desk.waiting.values())),
+            ready=self.ready()[0],
+            models=tuple(card.id for card in self._cards),
+        )
+
+    def replicas(self) -> list[ReplicaRow]:
+        """List every replica, with the load that the desk has leased on it."""
+        return self._fleet.rows({name: replica.load for name, replica in list(self._driver.desk.replicas.items())})
+
+    def journey(self, request_id: str) -> Journey | None:
+        """Find the journey of a request that is over."""
+        with self._lock:
+            found = self._recent.get(request_id)
+        return found or self._store.journey(request_id)
+
+    def journeys(self, limit: int, before: float | None) -> list[Journey]:
+        """List the latest journeys."""
+        with self._lock:
+            recent = [j for j in reversed(self._recent.values()) if before is None or j.at_s < before]
+        if len(recent) >= limit:
+            return recent[:limit]
+        known = {journey.id for journey in recent}
+        older = [j for j in self._store.journeys(limit * 2) if j.id not in known]
+        older = [j for j in older if before is None or j.at_s < before]
+        return (recent + older)[:limit]
+
+    def ledger(self, group: str) -> list[LedgerRow]:
+        """List charges, or sums of them."""
+        if group == "request":
+            return self._store.ledger(limit=200)
+        kind = {"tenant": "tenant", "key": "key", "model": "model"}[group]
+        return [
+            LedgerRow(
+                request_id="",
+                at_s=0.0,
+                tenant=row.group if group == "tenant" else "",
+                key_id=row.group if group == "key" else "",
+                model=row.group if group == "model" else "",
+                outcome="",
+                usage=row.usage,
+                cost_pico_usd=row.cost_pico_usd,
+            )
+            for row in self._store.ledger_sums(kind)  # type: ignore[arg-type]  # one of its groups
+        ]
+
+    def ready(self) -> tuple[bool, list[str]]:
+        """Tell whether a prompt would be let in now, and what stands in its way."""
+        reasons = []
+        states = [replica.state for replica in list(self._driver.desk.replicas.values())]
+        if "ready" not in states:
+            reasons.append("no replica is ready")
+        if self.draining:
+            reasons.append("draining")
+        health = self._writer.health()
+        if health.lag_s > _LAG_MAX_S:
+            reasons.append(f"the store lags by {health.lag_s:.0f} s: {health.last_error or 'slow disk'}")
+        if self._driver.journal.last_error:
+            reasons.append(f"the journal cannot be written: {self._driver.journal.last_error}")
+        return not reasons, reasons
+
+    def metrics(self) -> tuple[bytes, str]:
+        """Render the metrics."""
+        self._metrics.journal_bytes.set(self._driver.journal.bytes_written)
+        self._metrics.store_lag.set(self._writer.lag)
+        return self._metrics.render(self.platform(), self.replicas())
+
+    def models(self) -> list[ModelCard]:
+        """List the models."""
+        return self._cards
+
+    def public_url(self) -> str:
+        """Tell where the generation APIs listen."""
+        return self.urls[0]
+
+    def authorised(self, secret: str) -> str | None:
+        """Find the id of the local key, if this is its secret and it still lives."""
+        if not keyring.is_local(self._data_dir, secret):
+            return None
+        key: Key | None = self._driver.desk.keys.get(keyring.digest(secret))
+        live = key is not None and keyring.state(key, time.time()) == "live"
+        return key.id if key is not None and live else None
+
+    def session_key(self) -> str:
+        """Give the secret that the chat page asks with."""
+        return self._session_key()
