@@ -130,6 +130,7 @@ def test_credentials_of_every_carrier() -> None:
     headers = {"authorization": "bearer  a ", "x-api-key": "b", "x-goog-api-key": "c"}
     assert credentials("/v1/models?key=d&key=a", headers) == ("a", "b", "c", "d")
     assert credentials("key=d%2B", {}) == ("d+",)
+    assert credentials("alt=sse?&key=d?e", {}) == ("d?e",)
     assert credentials("/v1/models", {"authorization": "Basic a"}) == ()
     assert credentials("/v1/models?key=", {"authorization": "Bearer"}) == ()
 

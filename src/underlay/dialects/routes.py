@@ -78,11 +78,14 @@ def choose(method: str, path: str, query: str, headers: Mapping[str, str]) -> Ro
 
 
 def credentials(path_query: str, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """All distinct secrets that a request offers, by whatever carrier; ``path_query`` is its target."""
+    """All distinct secrets that a request offers, by whatever carrier.
+
+    ``path_query`` is its target (``/path?query``) or the query alone.
+    """
     offered = [_bearer(headers.get("authorization", ""))]
     offered.append(headers.get("x-api-key", "").strip())
     offered.append(headers.get("x-goog-api-key", "").strip())
-    query = path_query.partition("?")[2] if path_query.startswith("/") or "?" in path_query else path_query
+    query = path_query.partition("?")[2] if path_query.startswith("/") else path_query
     if query:
         offered += [value.strip() for name, value in parse_qsl(query) if name == CREDENTIAL_PARAMETER]
     return tuple(dict.fromkeys(secret for secret in offered if secret))
