@@ -70,7 +70,8 @@ class Driver:
         self._inbox: deque[AnyEvent] = deque()
         self._busy = False
         self._wake: asyncio.TimerHandle | None = None
-        self._anchor_s = time.time() - self.loop.time()
+        self.clock = time.monotonic  # uvloop's own clock counts whole milliseconds only
+        self._anchor_s = time.time() - self.clock()
         self._performers: dict[type, Callable[[Any], None]] = {
             Admitted: lambda effect: self.exchanges[effect.ticket].admitted(effect),
             Dispatch: lambda effect: self.exchanges[effect.ticket].dispatch(effect),
@@ -86,7 +87,7 @@ class Driver:
 
     def now(self) -> float:
         """The time for events: Unix seconds when the driver began, and from there on monotonic."""
-        return self._anchor_s + self.loop.time()
+        return self._anchor_s + self.clock()
 
     def submit(self, event: AnyEvent) -> None:
         """Bring an event to the desk and perform what it decides."""

@@ -16,13 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
 
 from underlay import __version__
-from underlay.console.app import create_app
 from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen
 from underlay.domain.answer import ModelCard
 from underlay.domain.keys import Key, Limits
@@ -49,18 +49,20 @@ _SESSION_KEY_S = 3_600.0
 
 Announce = Callable[[PlatformRow, str | None], None]
 Progress = Callable[[str], None]
+Console = Callable[[LiveViews], Any]
 
 
-def run(settings: Settings, *, announce: Announce, progress: Progress = lambda _: None) -> int:
+def run(settings: Settings, *, announce: Announce, console: Console, progress: Progress = lambda _: None) -> int:
     """Run the platform until SIGTERM or SIGINT; returns the exit status.
 
+    ``console`` makes the ASGI application of the console listener from what it may see (``console.create_app``).
     ``announce`` is called once, when the first replica is ready, with the secret of the local key. Raises
     ``locate.AlreadyRunning`` and ``OSError`` (a port that is taken) before anything is started.
     """
     data_dir = locate.prepare(settings.data_dir.expanduser())
     logs.configure(settings.log)
     with locate.hold(data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Platform(settings, data_dir).run(announce, progress))
+        return runner.run(Platform(settings, data_dir, console).run(announce, progress))
 
 
 def desk_settings(settings: Settings) -> DeskSettings:
@@ -87,7 +89,8 @@ def _policy(model: ModelSettings) -> ModelPolicy:
 class Platform:
     """Everything that one process runs."""
 
-    def __init__(self, settings: Settings, data_dir: Path) -> None:
+    def __init__(self, settings: Settings, data_dir: Path, console: Console) -> None:
+        self._make_console = console
         self.settings = settings
         self.data_dir = data_dir
         self._began_s = time.time()
@@ -178,7 +181,7 @@ class Platform:
     def _start_console(self, listening: socket.socket) -> None:
         """Run the console in a thread with its own loop, so that a spent public side does not take it along."""
         config = uvicorn.Config(
-            create_app(self.views),
+            self._make_console(self.views),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -299,9 +302,9 @@ class Platform:
 
     async def _drain(self, progress: Progress) -> None:
         """Let open streams finish; cut what is left when the time is over or someone is in a hurry."""
-        until = self.loop.time() + self.settings.public.drain_s
+        until = time.monotonic() + self.settings.public.drain_s
         told = False
-        while self.driver.exchanges and self.loop.time() < until and not self._hurry.is_set():
+        while self.driver.exchanges and time.monotonic() < until and not self._hurry.is_set():
             if not told:
                 progress(f"draining: {len(self.driver.exchanges)} open; Ctrl-C again to cut them off")
                 told = True

@@ -73,7 +73,7 @@ class Exchange:
     def begin(self, digests: tuple[str, ...], *, resumable: bool) -> None:
         """Bring the request to the desk."""
         prompt = self.ask.prompt
-        self._arrived_at = self.driver.loop.time()
+        self._arrived_at = self.driver.clock()
         self.trail.hop(
             "parse", self.trail.began_at, self._arrived_at, who="gateway", why=f"{self.dialect.name} dialect"
         )
@@ -99,16 +99,16 @@ class Exchange:
     def admitted(self, effect: Admitted) -> None:
         """Note who asks."""
         self.key_id, self.tenant = effect.key_id, effect.tenant
-        self.trail.hop("admission", self._arrived_at, self.driver.loop.time(), who="desk", why=effect.why)
+        self.trail.hop("admission", self._arrived_at, self.driver.clock(), who="desk", why=effect.why)
 
     def hold(self, effect: Hold) -> None:
         """Wait in line."""
-        self._held_since = self.driver.loop.time()
+        self._held_since = self.driver.clock()
         self._held_why = f"place {effect.place}: {effect.why}"
 
     def dispatch(self, effect: Dispatch) -> None:
         """Give the request to a replica."""
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         if self._held_since is not None:
             self.trail.hop("queue", self._held_since, now, who="desk", why=self._held_why)
             self._held_since = None
@@ -131,7 +131,7 @@ class Exchange:
 
     def refuse(self, effect: Refuse) -> None:
         """Answer with a refusal; the request is over."""
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         start = self._held_since if self._held_since is not None else self._arrived_at
         self.trail.hop("admission", start, now, who="desk", why=f"{effect.why}: {effect.message}")
         kind = ERROR_OF_REASON[effect.reason]
@@ -157,7 +157,7 @@ class Exchange:
         else:
             self._status = self._status or 499
             self._reason = self._reason or "client_gone"
-        self.trail.hop("settle", (now := self.driver.loop.time()), now, who="ledger", why=effect.why)
+        self.trail.hop("settle", (now := self.driver.clock()), now, who="ledger", why=effect.why)
         self._conclude(effect.outcome)
 
     def complete(self, receipt: Receipt) -> None:
@@ -226,7 +226,7 @@ class Exchange:
 
     def _conclude(self, outcome: str) -> None:
         """Tell the journey and forget the request."""
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         self.driver.leave(self)
         ttft_ms = None if self.first_token_at is None else self.trail.since_ms(self.first_token_at)
         journey = Journey(

@@ -27,7 +27,7 @@ class StrandCall:
         self._answer: list[bytes] = []
         self.index = index
         self.call: Call | None = None
-        self.last_at = generation.driver.loop.time()
+        self.last_at = generation.driver.clock()
 
     def status(self, code: int) -> None:
         """Hear the status."""
@@ -35,7 +35,7 @@ class StrandCall:
 
     def body(self, data: bytes) -> None:
         """Hear part of the stream, or of an error."""
-        self.last_at = self._generation.driver.loop.time()
+        self.last_at = self._generation.driver.clock()
         if self._code != 200:
             self._answer.append(data)
             return
@@ -96,7 +96,7 @@ class Generation(Exchange):
 
     def ask_engine(self, effect: Dispatch) -> None:
         """Ask the replica for every strand that has not ended."""
-        self._dispatched_at = self.driver.loop.time()
+        self._dispatched_at = self.driver.clock()
         self.calls = []
         address = self.driver.address(effect.replica)
         if address is None:
@@ -139,7 +139,7 @@ class Generation(Exchange):
 
     def broken(self, failure: Failure, detail: str) -> None:
         """Report that the attempt failed; what comes next is the desk's decision."""
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         name = "prefill" if self._seen_attempt != self.attempt else "decode"
         why = f"attempt {self.attempt} failed ({failure}): {detail}"
         self.trail.hop(name, self._dispatched_at, now, who=self.replica, why=why)
@@ -178,7 +178,7 @@ class Generation(Exchange):
         self._end_if_all_ended()
 
     def _first_token(self, event: EngineEvent) -> None:
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         self._seen_attempt = self.attempt
         if self._prompt_tokens is None:
             self._prompt_tokens = event.prompt_tokens or 0
@@ -219,7 +219,7 @@ class Generation(Exchange):
         self._unsent.clear()
         if not data or self.answered:
             return
-        self._sent_at = self.driver.loop.time()
+        self._sent_at = self.driver.clock()
         if self.started:
             self.connection.stream(data)
         else:
@@ -228,7 +228,7 @@ class Generation(Exchange):
     def _start(self, first: bytes) -> None:
         self.started = True
         self._status = 200
-        self._sent_at = self.driver.loop.time()
+        self._sent_at = self.driver.clock()
         headers = self.headers(*self.dialect.stream_headers(self.route, self.ask))
         self.connection.begin_stream(self.request, headers, first)
 
@@ -242,10 +242,12 @@ class Generation(Exchange):
         if self._finished or any(strand.end is None for strand in self.strands):
             return
         self._finished = True
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         usage = self.produced()
         prefill, decode = self.timings.prefill_ms, self.timings.decode_ms
-        why = f"by the engine's clock: prefill {prefill:.1f} ms, decode {decode:.1f} ms; {usage.cached_tokens} cached"
+        why = (
+            f"by the engine's clock: prefill {prefill:.1f} ms, decode {decode:.1f} ms; {usage.cached_tokens} cached"
+        )
         self.trail.hop(
             "decode", self._dispatched_at, now, who=self.replica, why=why, tokens=usage.completion_tokens
         )
@@ -297,7 +299,7 @@ class Generation(Exchange):
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         for call in self.calls:
             call.last_at = now
             if call.call is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -36,7 +37,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Request:
-    """One whole request. Header names are lower-case; ``began_at`` is loop time of its first byte."""
+    """One whole request. Header names are lower-case; ``began_at`` is monotonic time of its first byte."""
 
     __slots__ = ("began_at", "body", "connection", "headers", "keep_alive", "method", "path", "query", "version")
 
@@ -96,7 +97,6 @@ class Connection(asyncio.Protocol):
         "_head_bytes",
         "_header_list",
         "_listener",
-        "_loop",
         "_occupant",
         "_parser",
         "_phase",
@@ -109,9 +109,8 @@ class Connection(asyncio.Protocol):
         "unread_since",
     )
 
-    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._loop = loop
         self._parser = httptools.HttpRequestParser(self)
         self._backlog: deque[Request] = deque()
         self._occupant: Occupant | None = None
@@ -134,7 +133,7 @@ class Connection(asyncio.Protocol):
         if raw is not None and raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport.set_write_buffer_limits(high=self._listener.settings.unread_bytes_max)
-        self.deadline = self._loop.time() + self._listener.settings.header_timeout_s
+        self.deadline = time.monotonic() + self._listener.settings.header_timeout_s
         if not self._listener.accepts(self):
             self._reject(Overloaded("too many connections are open", retry_after_s=1.0))
             return
@@ -151,7 +150,7 @@ class Connection(asyncio.Protocol):
             occupant.client_gone()
 
     def pause_writing(self) -> None:
-        self.unread_since = self._loop.time()
+        self.unread_since = time.monotonic()
         if self._occupant is not None:
             self._occupant.pause()
 
@@ -187,7 +186,7 @@ class Connection(asyncio.Protocol):
             self._begin_head()
 
     def _begin_head(self) -> None:
-        now = self._loop.time()
+        now = time.monotonic()
         self._phase = "head"
         self._head_bytes = 0
         self._request = Request(self, now)
@@ -214,7 +213,7 @@ class Connection(asyncio.Protocol):
         request.path, request.query = path.decode("latin-1"), query.decode("latin-1")
         request.headers = _folded(self._header_list)
         self._phase = "body"
-        self.deadline = self._loop.time() + settings.body_timeout_s
+        self.deadline = time.monotonic() + settings.body_timeout_s
         length = request.headers.get("content-length", "0")
         if length.isdigit() and int(length[:20]) > settings.body_bytes_max:
             raise _Refused(self._body_too_large())
@@ -239,7 +238,7 @@ class Connection(asyncio.Protocol):
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._phase = "idle"
         self._body = []
-        self.deadline = self._loop.time() + self._listener.settings.idle_timeout_s
+        self.deadline = time.monotonic() + self._listener.settings.idle_timeout_s
         if not self.busy:
             self._serve(request)
             return
@@ -321,7 +320,7 @@ class Connection(asyncio.Protocol):
         if not keep:
             self._transport.close()
             return
-        self.deadline = self._loop.time() + self._listener.settings.idle_timeout_s
+        self.deadline = time.monotonic() + self._listener.settings.idle_timeout_s
         if self._backlog:
             request = self._backlog.popleft()
             self._transport.resume_reading()
@@ -331,7 +330,7 @@ class Connection(asyncio.Protocol):
         return request.keep_alive and not self._listener.draining and self.open
 
     def sweep(self, now: float) -> None:
-        """Enforce the time limits that hold at ``now`` (loop time)."""
+        """Enforce the time limits that hold at ``now`` (monotonic seconds)."""
         if self.unread_since is not None and now - self.unread_since > self._listener.settings.unread_timeout_s:
             self.abort()
         elif not self.busy and now > self.deadline:
@@ -404,5 +403,4 @@ def _chunk(data: bytes) -> bytes:
 
 def connection_factory(listener: Listener) -> Callable[[], Connection]:
     """Make connections for ``loop.create_server``."""
-    loop = asyncio.get_running_loop()
-    return lambda: Connection(listener, loop)
+    return lambda: Connection(listener)

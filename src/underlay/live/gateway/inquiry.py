@@ -23,7 +23,7 @@ class Inquiry(Exchange):
 
     def ask_engine(self, effect: Dispatch) -> None:
         """Ask the replica."""
-        self._asked_at = self.driver.loop.time()
+        self._asked_at = self.driver.clock()
         self._code, self._answer = 200, list[bytes]()
         address = self.driver.address(effect.replica)
         if address is None:
@@ -57,7 +57,7 @@ class Inquiry(Exchange):
                 self.rejection = error
             self.failed("rejected" if isinstance(error, CallerError) else "engine_error", error.message)
             return
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         self.trail.hop("engine", self._asked_at, now, who=self.replica, tokens=usage.prompt_tokens)
         self.driver.submit(Finished(at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, usage=usage))
 
@@ -73,7 +73,7 @@ class Inquiry(Exchange):
 
     def failed(self, failure: str, detail: str) -> None:
         """Report that it did not work."""
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         self.trail.hop("engine", self._asked_at, now, who=self.replica, why=f"failed ({failure}): {detail}")
         kind: Failure = failure  # type: ignore[assignment]  # a receiver's words are among the desk's
         self.driver.submit(

@@ -105,7 +105,7 @@ class Gateway:
 
     def _sweep(self) -> None:
         self._sweeper = self.driver.loop.call_later(_SWEEP_S, self._sweep)
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         self._per_address = Counter(connection.client for connection in self.connections)
         for connection in list(self.connections):
             connection.sweep(now)
@@ -144,7 +144,7 @@ class Gateway:
 
     def refuse(self, connection: Connection, error: UnderlayError, path: str, headers: dict[str, str]) -> None:
         """Answer a request that never became whole."""
-        request = Request(connection, self.driver.loop.time())
+        request = Request(connection, self.driver.clock())
         request.method, request.path, request.headers, request.keep_alive = "POST", path or "/", headers, False
         connection.busy = True
         self._say(request, error)
@@ -265,7 +265,7 @@ class Gateway:
         if refusal.status == 405 and route.allow:
             headers += (("allow", route.allow),)
         request.connection.send(request, refusal.status, headers, refusal.body)
-        now = self.driver.loop.time()
+        now = self.driver.clock()
         trail.hop("parse", request.began_at, now, who="gateway", why=error.message)
         self.driver.tell(_refused(request_id, route, error, refusal.status, trail, now, self.driver.now()), "")
 

@@ -11,7 +11,7 @@ _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 class Trail:
-    """The hops of one request. Times are loop seconds; ``began_at`` is that of the request's first byte."""
+    """The hops of one request. Times are monotonic seconds; ``began_at`` is that of the request's first byte."""
 
     __slots__ = ("began_at", "hops", "span_id", "trace_id")
 

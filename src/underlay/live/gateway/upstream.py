@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from typing import Protocol, cast
 
@@ -252,7 +253,7 @@ class Pool:
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
-            if connection.open and self.loop.time() - connection.idle_since < _IDLE_S:
+            if connection.open and time.monotonic() - connection.idle_since < _IDLE_S:
                 return connection
             connection.destroy()
         return None
@@ -267,7 +268,7 @@ class Pool:
     def keep(self, connection: _Connection) -> None:
         """Take a connection back after a clean exchange."""
         idle = self._idle.setdefault(connection.address, deque())
-        connection.idle_since = self.loop.time()
+        connection.idle_since = time.monotonic()
         idle.append(connection)
         if len(idle) > _IDLE_MAX:
             idle.popleft().destroy()
@@ -281,7 +282,7 @@ class Pool:
 
     def sweep(self) -> None:
         """Close what has been idle too long."""
-        limit = self.loop.time() - _IDLE_S
+        limit = time.monotonic() - _IDLE_S
         for idle in self._idle.values():
             while idle and idle[0].idle_since < limit:
                 idle.popleft().destroy()
