@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -32,8 +32,7 @@ from underlay.control.events import AnyEvent, Tick
 from underlay.domain.policy import DeskSettings
 from underlay.domain.views import Journey
 from underlay.live.engines.adapter import Adapter
-from underlay.live.gateway.exchange import Exchange
-from underlay.live.gateway.upstream import Address, Pool
+from underlay.live.engines.connections import Address, Pool
 from underlay.live.journal_file import JournalFile, book
 from underlay.live.settings import EngineSettings
 from underlay.live.store import StoreWriter
@@ -41,11 +40,46 @@ from underlay.live.store import StoreWriter
 log = structlog.get_logger("underlay.driver")
 
 
+class Performer(Protocol):
+    """Who performs the effects that concern one ticket. Each is performed once, in the desk's order."""
+
+    ticket: str
+
+    def admitted(self, effect: Admitted) -> None:
+        """Note who asks."""
+
+    def hold(self, effect: Hold) -> None:
+        """Wait in line."""
+
+    def dispatch(self, effect: Dispatch) -> None:
+        """Give the request to a replica."""
+
+    def refuse(self, effect: Refuse) -> None:
+        """Answer with a refusal."""
+
+    def cancel(self, effect: Cancel) -> None:
+        """Stop the present attempt."""
+
+    def cut(self, effect: Cut) -> None:
+        """End the caller's stream with an error, then submit ``ClientGone``."""
+
+    def charge(self, effect: Charge) -> None:
+        """Remember what it cost."""
+
+    def close(self, effect: Close) -> None:
+        """Send the end of the reply."""
+
+    def sweep(self, now: float) -> None:
+        """Look at the time."""
+
+    def abandon(self) -> None:
+        """Drop the caller's connection after a defect of ours; ``ClientGone`` follows from that."""
+
+
 class Driver:
     """The desk in the world.
 
-    ``on_journey`` hears of every request that is over, ``on_response`` of every reply that the caller wants
-    kept (Responses API).
+    ``on_journey`` hears of every request that is over.
     """
 
     def __init__(
@@ -55,18 +89,16 @@ class Driver:
         writer: StoreWriter,
         adapters: dict[str, tuple[Adapter, EngineSettings]],
         on_journey: Callable[[Journey, str], None],
-        on_response: Callable[[Exchange, bytes], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.desk = assemble(settings)
         self.pool = Pool(self.loop)
-        self.exchanges: dict[str, Exchange] = {}
+        self.exchanges: dict[str, Performer] = {}
         self.journal = journal
         self._writer = writer
         self._adapters = adapters
         self._addresses: dict[str, Address] = {}
         self._on_journey = on_journey
-        self._on_response = on_response
         self._inbox: deque[AnyEvent] = deque()
         self._busy = False
         self._wake: asyncio.TimerHandle | None = None
@@ -117,7 +149,7 @@ class Driver:
             log.exception("effect failed", effect=type(effect).__name__)
             exchange = self.exchanges.get(getattr(effect, "ticket", ""))
             if exchange is not None:
-                exchange.connection.abort()
+                exchange.abandon()
 
     def _eject(self, effect: Eject) -> None:
         log.warning("replica ejected", replica=effect.replica, why=effect.why)
@@ -130,11 +162,11 @@ class Driver:
 
     # For exchanges.
 
-    def enter(self, exchange: Exchange) -> None:
+    def enter(self, exchange: Performer) -> None:
         """Begin to perform effects on this exchange."""
         self.exchanges[exchange.ticket] = exchange
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, exchange: Performer) -> None:
         """The exchange is over."""
         self.exchanges.pop(exchange.ticket, None)
 
@@ -161,11 +193,6 @@ class Driver:
     def tell(self, journey: Journey, replica: str) -> None:
         """Pass on the journey of a request that is over."""
         self._on_journey(journey, replica)
-
-    def keep_response(self, exchange: Exchange, body: bytes | None) -> None:
-        """Keep a reply that its caller may ask for again."""
-        if exchange.ask.store and body is not None:
-            self._on_response(exchange, body)
 
     def limit_headers(self, key_id: str, dialect: str) -> tuple[tuple[str, str], ...]:
         """What is left of a key's limits, as the vendor's headers say it; nothing where there are none."""

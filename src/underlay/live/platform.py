@@ -132,7 +132,7 @@ class Platform:
         self.journal = journal_file.begin(self.data_dir, decided_by, __version__, self._began_s)
         adapters = {model.name: (adapter_for(model), model.engine) for model in settings.models}
         self.shelf = Shelf(time.monotonic)
-        self.driver = Driver(decided_by, self.journal, self.writer, adapters, self._over, self.shelf.keep)
+        self.driver = Driver(decided_by, self.journal, self.writer, adapters, self._over)
         self.secret = keyring.local_secret(self.store, self.data_dir, self._began_s)
         self.keys = KeyWatch(self.store)
         self._tell_keys()

@@ -6,10 +6,6 @@ An ``Exchange`` moves bytes and reports what happened; it decides nothing. ``Gen
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import structlog
-
 from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Hold, Refuse
 from underlay.control.events import Arrived, ClientGone
 from underlay.dialects.wire import Dialect, Route
@@ -18,13 +14,9 @@ from underlay.domain.errors import ERROR_OF_REASON, Internal, UnderlayError
 from underlay.domain.money import usd
 from underlay.domain.prompt import Ask
 from underlay.domain.views import Journey
+from underlay.live.driver import Driver
 from underlay.live.gateway.http import Headers, Request
 from underlay.live.gateway.trail import Trail
-
-if TYPE_CHECKING:
-    from underlay.live.driver import Driver
-
-log = structlog.get_logger("underlay.gateway")
 
 JSON = ("content-type", "application/json")
 
@@ -184,6 +176,10 @@ class Exchange:
 
     def sweep(self, now: float) -> None:
         """Look at the time, twice a second or so."""
+
+    def abandon(self) -> None:
+        """Drop the connection; that reports ``ClientGone``."""
+        self.connection.abort()
 
     # Replies.
 

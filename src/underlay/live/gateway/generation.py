@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from underlay.control.delivery import StrandProgress
 from underlay.control.effects import Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished, FirstToken, Progress
 from underlay.dialects.wire import Writer
 from underlay.domain.answer import EngineEvent, Receipt, Resume, StrandEnd, Timings, Usage
-from underlay.domain.errors import CallerError, UnderlayError
+from underlay.domain.errors import CallerError, EngineFailed, UnderlayError
 from underlay.live.engines.adapter import Reader
+from underlay.live.engines.connections import Call
 from underlay.live.gateway.exchange import Exchange
-from underlay.live.gateway.upstream import Call
 
 _PROGRESS_TOKENS = 32  # how many tokens of work a kill -9 of the gateway may leave unbilled, at most
 
@@ -44,7 +46,10 @@ class StrandCall:
         except UnderlayError as error:
             self._broken(error, "malformed")
             return
-        self._generation.heard(self.index, events)
+        try:
+            self._generation.heard(self.index, events)
+        except EngineFailed as error:  # what the engine says makes no sense in the caller's dialect
+            self._broken(error, "malformed")
 
     def done(self) -> None:
         """Hear that the reply ended."""
@@ -72,6 +77,7 @@ class Generation(Exchange):
     """A chat, a message, a completion, a response."""
 
     writer: Writer
+    on_kept: Callable[[Generation, bytes], None]
 
     def prepare(self) -> None:
         """Set up the strands; once, before ``begin``."""
@@ -271,7 +277,7 @@ class Generation(Exchange):
         if self.ask.stream:
             self.answered = True
             last = self.writer.close(receipt)
-            self.driver.keep_response(self, getattr(self.writer, "final", None))
+            self._keep(getattr(self.writer, "final", None))
             if not self.started:
                 self._start(last)
                 last = b""
@@ -279,8 +285,13 @@ class Generation(Exchange):
             return
         whole = [strand.whole() for strand in self.strands]
         body = self.dialect.reply(self.route, self.ask, self.opening, whole, receipt)
-        self.driver.keep_response(self, body)
+        self._keep(body)
         self.send_whole(body, receipt)
+
+    def _keep(self, body: bytes | None) -> None:
+        """Keep the reply where its caller may ask for it again (Responses API)."""
+        if self.ask.store and body is not None:
+            self.on_kept(self, body)
 
     def error_frame(self, error: UnderlayError) -> bytes:
         """The dialect's in-band error, after its preamble if that has not been written."""

@@ -8,8 +8,8 @@ from underlay.control.effects import Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished
 from underlay.domain.answer import Receipt, Usage
 from underlay.domain.errors import CallerError, UnderlayError
+from underlay.live.engines.connections import Call
 from underlay.live.gateway.exchange import JSON, Exchange
-from underlay.live.gateway.upstream import Call
 
 
 class Inquiry(Exchange):

@@ -190,6 +190,7 @@ class Gateway:
         if ask.prompt.operation not in ("chat", "completion"):
             return Inquiry(self.driver, request, route, dialect, ask, opening, trail)
         generation = Generation(self.driver, request, route, dialect, ask, opening, trail)
+        generation.on_kept = self._shelf.keep
         if self.driver.knows(ask.prompt.model):
             generation.prepare()  # an unknown model is the desk's to refuse
         return generation

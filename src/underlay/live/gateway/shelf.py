@@ -12,7 +12,6 @@ from typing import NamedTuple
 from underlay.dialects.openai import response_object, responses
 from underlay.dialects.wire import Route
 from underlay.domain.prompt import Ask, Message
-from underlay.live.gateway.exchange import Exchange
 from underlay.live.gateway.generation import Generation
 
 KEPT_MAX = 1_000
@@ -36,10 +35,8 @@ class Shelf:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, exchange: Exchange, body: bytes) -> None:
+    def keep(self, exchange: Generation, body: bytes) -> None:
         """Keep the reply of an exchange that is complete."""
-        if not isinstance(exchange, Generation):
-            return
         strands = [strand.whole() for strand in exchange.strands]
         messages = responses.conversation_after(exchange.ask, strands)
         size_bytes = len(body) + sum(len(message.text) for message in messages)
