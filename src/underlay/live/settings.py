@@ -70,7 +70,7 @@ class EngineSettings(_Section):
         None, description="transcript: for base models; model: the GGUF's own; none: by the model"
     )
     embeddings: bool = Field(False, description="serve embeddings (such a replica generates no text)")
-    addresses: tuple[str, ...] = Field((), description="kind openai: base URLs, one replica each")
+    addresses: tuple[str, ...] = Field((), description="base URLs of running servers, one replica each")
     upstream_model: str | None = Field(None, description="kind openai: the name the server knows it by")
     api_key_env: str | None = Field(None, description="kind openai: environment variable with its key")
     startup_timeout_s: Seconds = Field(120, description="time to become ready before it is restarted")

@@ -32,7 +32,8 @@ class Reader(Protocol):
     def feed(self, data: bytes) -> list[EngineEvent]:
         """Take body bytes as they come, return the events they complete.
 
-        Raises ``EngineFailed`` on an error frame or a malformed one.
+        Raises ``EngineFailed`` on an error frame or a malformed one, and ``BadRequest`` where the engine turns
+        out unable to hold the answer to the caller's schema (before any piece).
         """
 
     def finish(self) -> None:
@@ -51,8 +52,12 @@ class Adapter(Protocol):
     def generate(self, prompt: Prompt, strand: int, resume: Resume | None) -> EngineRequest:
         """Ask for one strand, streamed; with ``resume``, for what comes after the delivered part."""
 
-    def reader(self, prompt: Prompt) -> Reader:
-        """Make the reader of such a reply."""
+    def reader(self, prompt: Prompt, resume: Resume | None = None) -> Reader:
+        """Make the reader of such a reply.
+
+        ``resume`` is what was given to ``generate``: a first piece may have its leading space trimmed, a later
+        one may not, and what was resumed from is no part of the prompt's tokens.
+        """
 
     def count(self, prompt: Prompt) -> EngineRequest:
         """Ask how many tokens a prompt is."""
