@@ -113,7 +113,7 @@ class Generation(Exchange):
         for index, strand in enumerate(self.strands):
             resume = self._take_up(strand, again=effect.resume)
             if strand.end is None:
-                call = StrandCall(self, index, self.adapter.reader(prompt))
+                call = StrandCall(self, index, self.adapter.reader(prompt, resume))
                 self.calls.append(call)
                 call.call = self.driver.pool.call(
                     address, self.adapter.generate(prompt, index, resume), call, extra
