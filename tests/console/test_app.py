@@ -5,16 +5,21 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import msgspec
 import pytest
+import schemathesis
 from starlette.testclient import TestClient
 
 import underlay.console
 from underlay.console.app import create_app
 from underlay.console.assets import Assets
+from underlay.console.openapi import document
 from underlay.console.sessions import SESSION_S, Sessions
 from underlay.domain.views import Journey, LedgerRow, PlatformRow, ReplicaRow
 
@@ -392,4 +397,97 @@ def test_the_page_fits_its_budget_and_needs_nobody_elses_server():
             continue
         assert "https://" not in text, path
         assert "innerHTML" not in text, path
-        assert "localStorage" not in text or path.name in {"boot.js", "theme.js"}, path
+        assert "localStorage" not in text or path.name in {"boot.js", "prefs.js"}, path
+
+
+# The description
+
+
+def described() -> dict[str, Any]:
+    return document("0.1.0", "http://127.0.0.1:8080", OWN)
+
+
+def test_the_description_is_a_valid_openapi_document_without_dangling_references(client):
+    sent = client.get("/openapi.json", headers=BEARER).json()
+    assert sent == json.loads(json.dumps(described()))
+    schemathesis.openapi.from_dict(sent).validate()
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(sent)))
+    assert names <= sent["components"]["schemas"].keys()
+    ids = [op["operationId"] for path in sent["paths"].values() for op in path.values() if isinstance(op, dict)]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_description_names_every_console_endpoint_and_no_other(views):
+    served = {
+        (route.path, method.lower())
+        for route in create_app(views).routes
+        for method in route.methods - {"HEAD"}
+        if not route.path.startswith(("/ui/", "/fleet", "/journeys")) and route.path != "/"
+    }
+    named = {
+        (path, method)
+        for path, item in described()["paths"].items()
+        for method, operation in item.items()
+        if method != "servers" and operation["tags"] == ["console"]
+    }
+    assert named == served
+
+
+@pytest.mark.parametrize(
+    ("shape", "good", "bad"),
+    [
+        (
+            "ChatCompletionRequest",
+            {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": None, "stop": ["a"]},
+            [
+                {"model": "m"},
+                {"model": "m", "messages": []},
+                {"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 0},
+            ],
+        ),
+        (
+            "CompletionRequest",
+            {"model": "m", "prompt": [[1, 2], [3]]},
+            [{"model": "m", "prompt": []}, {"model": "", "prompt": "a"}],
+        ),
+        ("EmbeddingRequest", {"model": "m", "input": ["a", "b"]}, [{"model": "m", "input": ""}, {"input": "a"}]),
+        (
+            "ResponseRequest",
+            {"model": "m", "input": "hi", "text": {"format": {"type": "text"}}},
+            [{"model": "m", "input": []}],
+        ),
+        (
+            "MessageRequest",
+            {
+                "model": "m",
+                "max_tokens": 5,
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+            },
+            [
+                {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+                {"model": "m", "max_tokens": 0, "messages": []},
+            ],
+        ),
+        ("GenerateContentRequest", {"contents": [{"parts": [{"text": "hi"}]}]}, [{"contents": []}, {}]),
+        ("Login", {"key": "ul_x"}, [{}, {"key": 1}, {"key": "a", "b": 1}]),
+    ],
+)
+def test_request_shapes_accept_and_refuse(shape, good, bad):
+    schema = {"$ref": f"#/components/schemas/{shape}", "components": described()["components"]}
+    validator = jsonschema_rs.validator_for(schema)
+    validator.validate(good)
+    for each in bad:
+        assert not validator.is_valid(each), each
+
+
+def test_records_match_their_description(views):
+    components = described()["components"]
+    for record, name in (
+        (views.platform(), "PlatformRow"),
+        (views.replicas()[0], "ReplicaRow"),
+        (views.stories[0], "Journey"),
+        (views.ledger("key")[0], "LedgerRow"),
+        (views.models()[0], "ModelCard"),
+    ):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": components}
+        jsonschema_rs.validator_for(schema).validate(json.loads(msgspec.json.encode(record)))

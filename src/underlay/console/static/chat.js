@@ -146,6 +146,7 @@ function Figures({ turn }) {
   const ttft = journey ? journey.ttft_ms : seen;
   const decode = journey ? journey.duration_ms - (journey.ttft_ms ?? 0) : (turn.lastMs.value ?? 0) - (turn.firstMs.value ?? 0);
   if (ttft === null && !usage?.prompt_tokens) return null;
+  const cost = journey?.money_usd ?? turn.costUsd.value;
   const by = journey ? "By the gateway's clock; tokens counted by the engine." : "In this browser, with the network in between.";
   return html`<ul class="foot-figures num" aria-label="Figures of this answer">
     <li><span class="muted">TTFT</span> ${ms(ttft)}</li>
@@ -153,7 +154,7 @@ function Figures({ turn }) {
       <li><span class="muted">in</span> ${count(usage.prompt_tokens)}${usage.cached_tokens > 0 && html` <span class="muted">(${count(usage.cached_tokens)} cached)</span>`}</li>
       <li><span class="muted">out</span> ${count(usage.completion_tokens)}</li>`}
     <li><${Provenance} method="measured" note=${by} /></li>
-    ${journey && html`<li title=${`$${journey.money_usd}`}>${usd(journey.money_usd)} <${Provenance} method="priced" /></li>`}
+    ${cost !== "" && html`<li title=${`$${cost}`}>${usd(cost)} <${Provenance} method="priced" /></li>`}
   </ul>`;
 }
 

@@ -39,6 +39,7 @@ function newTurn(question) {
     firstMs: signal(/** @type {number | null} */ (null)),
     lastMs: signal(/** @type {number | null} */ (null)),
     usage: signal(null),
+    costUsd: signal(""),
     journey: signal(null),
     abort: new AbortController(),
   };
@@ -166,6 +167,7 @@ async function receive(turn) {
       }
       if (choice?.finish_reason) turn.finish.value = choice.finish_reason;
       if (chunk.usage) turn.usage.value = usageOf(chunk.usage);
+      if (chunk.x_cost) turn.costUsd.value = chunk.x_cost.usd ?? "";
     }
   } finally {
     cancelAnimationFrame(frame);

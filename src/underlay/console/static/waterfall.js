@@ -18,8 +18,8 @@ const KIND_OF = {
   identity: "decision", auth: "decision", admission: "decision", routing: "decision", dispatch: "decision",
   metering: "decision", settle: "decision", refuse: "decision",
   queue: "queue", wait: "queue", hold: "queue", waiting: "queue", queued: "queue",
-  prefill: "prefill", connect: "prefill", first_token: "prefill",
-  decode: "decode", engine: "decode", generate: "decode", stream: "decode",
+  prefill: "prefill", connect: "prefill", first_token: "prefill", engine: "prefill",
+  decode: "decode", generate: "decode", stream: "decode",
 };
 
 /** @param {import("./types.js").Hop} hop */
