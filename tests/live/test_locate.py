@@ -9,7 +9,6 @@ import pytest
 
 from underlay.live import locate
 from underlay.live.locate import AlreadyRunning, RunFile
-from underlay.live.settings import Settings
 
 
 def running(pid=None, ticks=None):
@@ -83,19 +82,6 @@ def test_one_process_holds_a_data_directory(tmp_path):
         other.kill()
     with locate.hold(tmp_path):
         pass
-
-
-def test_the_data_directory_is_known_without_reading_all_settings(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    default = Settings().data_dir.expanduser()
-    assert locate.data_dir(None, None, {}) == default
-    (tmp_path / "underlay.yaml").write_text("public: {port: 1}\n")
-    assert locate.data_dir(None, None, {}) == default
-    (tmp_path / "underlay.yaml").write_text("data_dir: there\n")
-    assert locate.data_dir(None, None, {}) == tmp_path / "there"
-    assert locate.data_dir(None, None, {"UNDERLAY_DATA_DIR": "~/else"}) == tmp_path / "else"
-    assert locate.data_dir("flag", None, {"UNDERLAY_DATA_DIR": "else"}).name == "flag"
 
 
 def test_nothing_heavy_is_imported_on_the_way():

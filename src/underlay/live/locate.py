@@ -11,13 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-#: The same as the default of ``Settings.data_dir``, which would take a quarter of a second to ask.
-DEFAULT_DATA_DIR = "~/.local/share/underlay"
 SETTINGS_NAME = "underlay.yaml"
 RUN_NAME = "run.json"
 LOCK_NAME = "lock"
@@ -176,24 +173,3 @@ def settings_path(config: str | Path | None, environ: Mapping[str, str]) -> Path
         if path.is_file():
             return path
     return None
-
-
-def data_dir(flag: str | Path | None, config: str | Path | None, environ: Mapping[str, str]) -> Path:
-    """Where keys, ledger and ``run.json`` lie, without reading all settings if that can be avoided."""
-    told = flag or environ.get("UNDERLAY_DATA_DIR")
-    if told:
-        return Path(told).expanduser()
-    path = settings_path(config, environ)
-    if path is not None and _may_set_data_dir(path):
-        from underlay.live.settings_file import load  # noqa: PLC0415  # only where a file may say otherwise
-
-        return load(path, environ, {}).settings.data_dir
-    return Path(DEFAULT_DATA_DIR).expanduser()
-
-
-def _may_set_data_dir(path: Path) -> bool:
-    """Whether a full reading could find another directory; a file that cannot be read gets its error there."""
-    try:
-        return re.search(r"data_dir", path.read_text(encoding="utf-8")) is not None
-    except (OSError, UnicodeDecodeError):
-        return True

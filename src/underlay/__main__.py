@@ -1,0 +1,5 @@
+"""``python -m underlay`` is ``underlay``."""
+
+from underlay.cli import main
+
+main(prog_name="underlay")
