@@ -1,7 +1,7 @@
 """Let a request in, or refuse it with a reason and a time?
 
 Decided from the request's size, the model's policy and the caller's own limits. Rates are kept by GCRA (the
-generic cell rate algorithm, ITU-T I.371): one number per limit, no buckets to refill, exact resets. Tokens
+generic cell rate algorithm, ITU-T I.371): two numbers per limit, no buckets to refill, exact resets. Tokens
 are reserved by estimate when a request is let in and corrected when its usage is known. It refuses to know
 which replicas there are: that is routing's business.
 """
@@ -18,6 +18,8 @@ from .events import Arrived
 BYTES_PER_TOKEN_MAX = 48
 #: English text by most tokenizers; only for reserving, corrected at the end.
 BYTES_PER_TOKEN_USUAL = 4
+#: What a float of Unix seconds cannot tell apart; who waits as long as told must not be refused for it.
+_CLOCK_S = 1e-6
 
 
 def model_policy(models: dict[str, ModelPolicy], asked: Arrived) -> ModelPolicy:
@@ -50,30 +52,41 @@ def check_size(asked: Arrived, policy: ModelPolicy, settings: DeskSettings) -> N
 class Rate:
     """One GCRA limit of ``per_minute`` units with a burst of one minute's worth.
 
-    ``full_at`` is the theoretical arrival time: when everything taken so far will have drained away. A take
-    larger than the whole burst is let through when the limit is untouched, and paid off afterwards.
+    A take larger than the whole burst is let through when the limit is untouched, and paid off afterwards.
+    The debt is kept beside the time it was reckoned at, not added to it: a float that holds seconds since 1970
+    has but a quarter of a microsecond to tell, and such sums cost callers the last unit of their burst.
     """
 
-    __slots__ = ("burst_s", "full_at", "per_minute", "unit_s")
+    __slots__ = ("_debt_at", "_debt_s", "burst_s", "per_minute", "unit_s")
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
         self.unit_s = 60.0 / per_minute
         self.burst_s = 60.0
-        self.full_at = 0.0
+        self._debt_s = 0.0
+        self._debt_at = 0.0
+
+    @property
+    def full_at(self) -> float:
+        """The theoretical arrival time: when everything taken so far will have drained away."""
+        return self._debt_at + self._debt_s
+
+    def _owed_s(self, at: float) -> float:
+        return max(0.0, self._debt_s - (at - self._debt_at))
 
     def wait_s(self, units: int, at: float) -> float:
         """How long until ``units`` may be taken; 0 if they may be taken now."""
-        after = max(self.full_at, at) + min(units * self.unit_s, self.burst_s)
-        return max(0.0, after - at - self.burst_s - 1e-9)
+        wait_s = self._owed_s(at) + min(units * self.unit_s, self.burst_s) - self.burst_s
+        return wait_s if wait_s > _CLOCK_S else 0.0
 
     def take(self, units: int, at: float) -> None:
         """Take ``units``; negative ones are given back."""
-        self.full_at = max(max(self.full_at, at) + units * self.unit_s, 0.0)
+        self._debt_s = max(0.0, self._owed_s(at) + units * self.unit_s)
+        self._debt_at = at
 
     def left(self, at: float) -> int:
         """How many units could be taken now."""
-        return max(0, int((self.burst_s - max(0.0, self.full_at - at)) / self.unit_s + 1e-9))
+        return max(0, int((self.burst_s - self._owed_s(at) + _CLOCK_S) / self.unit_s))
 
 
 class Meter:
