@@ -192,7 +192,7 @@ function Composer({ box }) {
           : html`<button type="submit" class="round primary" disabled=${!draft.value.trim() || !asked.value} aria-label="Send" title="Send (Enter)"><${Icon} name="send" /></button>`}
       </div>
     </div>
-    <p class="fine muted composer-hint">Small models make things up. The conversation stays in this tab. <span class="wide-only"><kbd>Shift</kbd> <kbd>Enter</kbd> breaks the line.</span></p>
+    <p class="fine muted composer-hint">Small models make things up. <span class="wide-only">The conversation stays in this tab. <kbd>Shift</kbd> <kbd>Enter</kbd> breaks the line.</span></p>
   </form>`;
 }
 

@@ -78,7 +78,7 @@ export function Command({ text }) {
 /** What failed, the request's id, and what to do. @param {{error: import("./api.js").ApiError,
  *  title?: string, retry?: () => void, children?: unknown}} props */
 export function Problem({ error, title = "That did not work", retry, children }) {
-  const [since] = useState(Date.now());
+  const [since] = useState(now.value);
   const left = error.retryAfterS == null ? 0 : Math.ceil(error.retryAfterS - (now.value - since) / 1000);
   return html`<div class="problem" role="alert">
     <${Icon} name="warn" />
