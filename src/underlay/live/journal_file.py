@@ -95,21 +95,29 @@ def settle_old(data_dir: Path, store: Store, writer: StoreWriter) -> int:
         size = path.stat().st_size
         if size == 0 or marks.get(path.name) == size:
             continue
-        cut_off += _settle(path, writer)
+        cut_off += _settle_and_end(path, writer)
         writer.submit_mark(path.name, path.stat().st_size)
     return cut_off
 
 
-def _settle(path: Path, writer: StoreWriter) -> int:
-    """Replay one segment, book its charges, and end the requests that were open when it stopped."""
-    data = path.read_bytes()
-    header, entries = journal.decode(data)
+def settle(path: Path, writer: StoreWriter) -> tuple[Desk, int, float]:
+    """Replay one segment and book its charges.
+
+    Returns the desk as it stood at the end, how many bytes were whole, and the time of the last event.
+    """
+    header, entries = journal.decode(path.read_bytes())
     desk = assemble(header.settings)
     end, at = 0, header.begun_at
     for entry, entry_end in entries:
         desk.handle(entry.event)
         book(entry.effects, entry.event.at, writer)
         end, at = entry_end, entry.event.at
+    return desk, end, at
+
+
+def _settle_and_end(path: Path, writer: StoreWriter) -> int:
+    """Settle a segment that nobody writes any more, and end the requests that were open when it stopped."""
+    desk, end, at = settle(path, writer)
     if end:
         os.truncate(path, end)  # a torn last frame would make what follows it unreadable
     return _end_open_tickets(path, desk, at, writer)

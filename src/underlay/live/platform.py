@@ -94,6 +94,7 @@ class Platform:
         self.settings = settings
         self.data_dir = data_dir
         self._began_s = time.time()
+        self._status = 0
         self._stopping = asyncio.Event()
         self._first_ready = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -117,7 +118,7 @@ class Platform:
                 await self._serve(announce, progress)
             finally:
                 await self._close(progress)
-        return 0
+        return self._status
 
     # Starting.
 
@@ -172,6 +173,7 @@ class Platform:
         except Exception as error:  # reported to whoever started us, in words
             progress(f"engines cannot start: {error}")
             log.exception("engines cannot start")
+            self._status = 1
             self._asked_to_stop()
             return
         run = locate.RunFile.of_this_process(*self.views.urls, __version__, self._began_s)
@@ -253,6 +255,9 @@ class Platform:
     async def _mark_journal(self) -> None:
         while True:
             await asyncio.sleep(_MARK_S)
+            if self.writer.has_gap and not self.writer.lag:  # charges found no room for a while; now there is
+                self.writer.close_gap()
+                await asyncio.to_thread(journal_file.settle, self.journal.path, self.writer)
             self.writer.submit_mark(self.journal.path.name, self.journal.bytes_written)
 
     def _session_key(self) -> str:

@@ -93,9 +93,8 @@ class LiveViews:
         if len(recent) >= limit:
             return recent[:limit]
         known = {journey.id for journey in recent}
-        older = [j for j in self._store.journeys(limit * 2) if j.id not in known]
-        older = [j for j in older if before is None or j.at_s < before]
-        return (recent + older)[:limit]
+        stored = self._store.journeys(limit + len(known), before)
+        return (recent + [journey for journey in stored if journey.id not in known])[:limit]
 
     def ledger(self, group: str) -> list[LedgerRow]:
         """List charges, or sums of them."""
