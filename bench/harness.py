@@ -20,7 +20,13 @@ class Figures:
         self._figures: list[dict[str, Any]] = []
 
     def add(
-        self, name: str, value: float, unit: str, *, at_most: float | None = None, at_least: float | None = None,
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        at_most: float | None = None,
+        at_least: float | None = None,
         how: str = "",
     ) -> None:
         """Add a figure with what it must be: at most, or at least."""
@@ -32,10 +38,19 @@ class Figures:
             met = value >= at_least
         sign = "" if must is None else ("<= " if at_most is not None else ">= ")
         self._figures.append(
-            {"name": name, "value": value, "unit": unit, "must": f"{sign}{must}" if sign else None, "met": met, "how": how}
+            {
+                "name": name,
+                "value": value,
+                "unit": unit,
+                "must": f"{sign}{must}" if sign else None,
+                "met": met,
+                "how": how,
+            }
         )
         mark = {True: "met", False: "MISSED", None: ""}[met]
-        print(f"{name:52} {value:10.3f} {unit:9} {sign}{must if sign else '':<8} {mark}", file=sys.stderr, flush=True)
+        print(
+            f"{name:52} {value:10.3f} {unit:9} {sign}{must if sign else '':<8} {mark}", file=sys.stderr, flush=True
+        )
 
     def report(self, *, as_json: bool) -> int:
         """Print everything; the exit status is 6 if a figure was missed."""

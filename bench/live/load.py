@@ -66,7 +66,9 @@ def post(url: str, path: str, body: dict[str, Any], key: str | None = None) -> t
     return parts.hostname or "", parts.port or 80, head.encode() + data
 
 
-async def stream(target: tuple[str, int, bytes], marker: bytes, *, keep: bool = False, limit_s: float = 120) -> Stream:
+async def stream(
+    target: tuple[str, int, bytes], marker: bytes, *, keep: bool = False, limit_s: float = 120
+) -> Stream:
     """Run one stream to its end."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Stream] = loop.create_future()

@@ -28,7 +28,6 @@ class PublicSettings(_Section):
     port: Port = Field(8080, description="port; 0 takes a free one")
     header_bytes_max: Count = Field(65_536, description="longest header block")
     body_bytes_max: Count = Field(33_554_432, description="longest body (32 MiB, what SDKs may send)")
-    json_depth_max: Count = Field(64, description="deepest nesting of JSON in a body")
     header_timeout_s: Seconds = Field(10, description="time for a whole header block to arrive")
     body_timeout_s: Seconds = Field(60, description="time for a whole body to arrive")
     idle_timeout_s: Seconds = Field(75, description="time an idle kept-alive connection is left open")
