@@ -491,3 +491,23 @@ def test_records_match_their_description(views):
     ):
         schema = {"$ref": f"#/components/schemas/{name}", "components": components}
         jsonschema_rs.validator_for(schema).validate(json.loads(msgspec.json.encode(record)))
+
+
+def test_a_defect_is_answered_like_every_refusal_and_logged_with_its_id(client, views, caplog):
+    views.replicas = lambda: 1 / 0
+    answer = client.get("/api/replicas", headers=BEARER)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal"
+    assert "division" not in answer.text
+    assert "content-security-policy" in answer.headers
+    assert answer.headers["x-request-id"] in caplog.text
+
+
+def test_no_credential_of_any_bytes_is_more_than_wrong(client):
+    for secret in (b"ul_\xff\xfe", b"\xc3\xa9", b"x" * 8000, b"\x00"):
+        assert client.get("/api/platform", headers={"authorization": b"Bearer " + secret}).status_code == 401
+        assert (
+            client.get("/api/platform", headers={"cookie": b"underlay_session_8081=" + secret}).status_code == 401
+        )
+    for body in (b'{"key": "\\ud800"}', b'{"key": "\\u0000"}', b'{"key": ""}'):
+        assert client.post("/api/session", content=body).status_code in (400, 401)

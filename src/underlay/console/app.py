@@ -17,6 +17,7 @@ Records are sent as ``underlay.domain.views`` defines them; errors in the shape 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ from underlay.domain.errors import (
     Unauthenticated,
     UnderlayError,
 )
+
+log = logging.getLogger(__name__)
 
 LOGIN_BYTES_MAX = 4096
 JOURNEYS_MAX = 500
@@ -215,21 +218,29 @@ class _Frame:
         scope.setdefault("state", {})["request_id"] = request_id
         extra = _careful_headers(self._views.public_url(), request_id)
 
+        begun = False
+
         async def send_framed(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = message.setdefault("headers", [])
                 present = {name.lower() for name, _ in headers}
                 headers.extend(pair for pair in extra if pair[0] not in present)
             await send(message)
 
         host = Request(scope).headers.get("host")
-        if guard.host_allowed(host, self._views.platform().console_url, self._hosts):
+        if not guard.host_allowed(host, self._views.platform().console_url, self._hosts):
+            message = "this console is not known by that host name"
+            await _refusal(421, "misdirected_request", message, request_id)(scope, receive, send_framed)
+            return
+        try:
             await self._app(scope, receive, send_framed)
-        else:
-            refusal = _refusal(
-                421, "misdirected_request", "this console is not known by that host name", request_id
-            )
-            await refusal(scope, receive, send_framed)
+        except Exception:
+            if not begun:
+                message = "the console failed; the platform's log has the reason under this request id"
+                await _refusal(500, "internal", message, request_id)(scope, receive, send_framed)
+            log.exception("the console failed, request %s", request_id)
 
 
 def create_app(

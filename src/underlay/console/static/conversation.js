@@ -10,8 +10,7 @@ import { ask } from "./stream.js";
  * @typedef {ReturnType<typeof newTurn>} Turn one question with its answer
  */
 
-/** @type {import("./dom.js").Signal<Turn[]>} */
-export const turns = signal([]);
+export const turns = signal(/** @type {Turn[]} */ ([]));
 export const model = signal("");
 export const maxTokens = signal(400);
 export const temperature = signal(0.7);

@@ -5,6 +5,7 @@ import { Dialog } from "./kit.js";
 import { Icon } from "./icons.js";
 import { setShortcuts, shortcuts } from "./prefs.js";
 
+/** @type {[string, [string, string][]][]} */
 const GROUPS = [
   ["Anywhere", [["g c", "Chat"], ["g j", "Journeys"], ["g f", "Fleet"], ["/", "To the box or the filter"], ["Space", "Hold live figures still"], ["?", "This sheet"]]],
   ["Chat", [["Enter", "Send"], ["Shift Enter", "New line"], ["Esc", "Stop the answer"], ["↑", "Edit the last question"], ["n", "New conversation"]]],

@@ -56,7 +56,8 @@ export function JourneysPage() {
 function step(by) {
   const links = [...document.querySelectorAll(".journey-link")];
   const at = links.indexOf(document.activeElement);
-  links[Math.min(Math.max(at + by, 0), links.length - 1)]?.focus();
+  const to = links[Math.min(Math.max(at + by, 0), links.length - 1)];
+  if (to instanceof HTMLElement) to.focus();
 }
 
 /** @param {{filtered: boolean}} props */

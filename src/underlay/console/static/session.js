@@ -5,8 +5,7 @@ import { ApiError, call } from "./api.js";
 /** `checking`, `out` or `in`. */
 export const standing = signal("checking");
 
-/** @type {import("./dom.js").Signal<import("./types.js").Session | null>} */
-export const session = signal(null);
+export const session = signal(/** @type {import("./types.js").Session | null} */ (null));
 
 /** Why the last attempt to log in failed, in words; empty if none did. */
 export const loginProblem = signal("");

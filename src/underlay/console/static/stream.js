@@ -6,13 +6,14 @@ import { ApiError, errorOf } from "./api.js";
  * @param {ReadableStream<Uint8Array>} body
  */
 export async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   try {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      const parts = (rest + value).split(/\r?\n\r?\n/);
+      const parts = (rest + decoder.decode(value, { stream: true })).split(/\r?\n\r?\n/);
       rest = parts.pop() ?? "";
       for (const part of parts) {
         const data = part.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
