@@ -1,9 +1,11 @@
 """Events and effects as bytes and back: the desk's diary, from which every decision can be made again.
 
-What is decided here: only the format. A journal is a row of frames; each is a length and a CRC-32 (both
-little-endian, 4 bytes) and then that many bytes of MessagePack. The first frame is a ``Header``, every other
-one an ``Entry``. A torn last frame (the process was killed while writing) ends the journal and is not an
-error; a broken frame with more behind it is. It refuses to know files: it gets bytes and gives bytes.
+What is decided here: only the format. A journal is a row of frames; each is a length, the same with every bit
+turned over, and a CRC-32 (all little-endian, 4 bytes), and then that many bytes of MessagePack. The first
+frame is a ``Header``, every other one an ``Entry``. A torn last frame (the process was killed while writing,
+or a file system filled up with zeros what a power failure took) ends the journal and is not an error; a broken
+frame with more behind it is. The length is there twice so that a broken one does not pass for a torn frame
+and hide all that follows. It refuses to know files: it gets bytes and gives bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from .effects import AnyEffect
 from .events import AnyEvent
 
 FORMAT = 1
-_FRAME = struct.Struct("<II")
+_FRAME = struct.Struct("<III")
+_BITS = 0xFFFFFFFF
 
 
 class Header(Struct, frozen=True):
@@ -52,7 +55,7 @@ _header_decoder = msgspec.msgpack.Decoder(Header)
 def encode(record: Header | Entry) -> bytes:
     """One frame."""
     payload = _encoder.encode(record)
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+    return _FRAME.pack(len(payload), len(payload) ^ _BITS, zlib.crc32(payload)) + payload
 
 
 def decode(data: bytes) -> tuple[Header, Iterator[tuple[Entry, int]]]:
@@ -82,7 +85,11 @@ def _entries(frames: Iterator[tuple[bytes, int]]) -> Iterator[tuple[Entry, int]]
 def _frames(data: bytes) -> Iterator[tuple[bytes, int]]:
     offset = 0
     while offset + _FRAME.size <= len(data):
-        length, checksum = _FRAME.unpack_from(data, offset)
+        length, turned, checksum = _FRAME.unpack_from(data, offset)
+        if length != turned ^ _BITS:
+            if not any(data[offset:]):
+                return
+            raise JournalError(f"the frame at byte {offset} is damaged (length)")
         end = offset + _FRAME.size + length
         if end > len(data):
             return
