@@ -3,10 +3,10 @@
 from fractions import Fraction
 
 import pytest
-from control.builders import EMBEDDER, GEMMA, NOW_S, arrived, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.builders import EMBEDDER, GEMMA, NOW_S, arrived, settings
 from underlay.control import admission
 from underlay.control.admission import Meter, Rate
 from underlay.domain.errors import BadRequest, LimitReached, PromptTooLong, UnknownModel
