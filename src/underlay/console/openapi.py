@@ -215,6 +215,8 @@ def _console_paths() -> Schema:
     live["responses"]["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     metrics = _read("/metrics", "The metrics, in Prometheus text.", ANY_OBJECT)
     metrics["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    for probe in (live, ready, metrics):
+        probe["security"] = [{}, {"bearer": []}]  # callers on this machine need no key
     return {
         "/api/session": {
             "get": _read("/api/session", "Where to send prompts, and with which key.", ref("Session")),
