@@ -2,8 +2,9 @@
 
 An asyncio protocol on httptools (llhttp), because a web framework costs ten to fifty times as much per request
 (docs/log.md). llhttp refuses a request with both Content-Length and Transfer-Encoding, bare line feeds in
-headers and repeated lengths; what it does not bound (header and body size, time) is bounded here. One request
-of a connection is worked on at a time; pipelined ones wait, and reading stops while many do.
+headers and repeated lengths; what it does not bound (header, trailer and body size, time) is bounded here. One
+request of a connection is worked on at a time; pipelined ones wait, and reading stops while many do, or while
+the client leaves its replies unread.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from underlay.domain.errors import (
 from underlay.live.settings import PublicSettings
 
 _PIPELINED_MAX = 8
+_LINGER_S = 2.0  # how long a refused client may go on sending, so that it gets to read why
 _STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 _STATUS_LINE[529] = b"HTTP/1.1 529 Overloaded\r\n"
@@ -91,18 +93,23 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_begun",
         "_body",
         "_body_bytes",
         "_chunked",
         "_head_bytes",
         "_header_list",
+        "_held",
         "_listener",
+        "_muted",
         "_occupant",
         "_parser",
         "_phase",
         "_request",
+        "_serving",
         "_target",
         "_transport",
+        "_upgrading",
         "busy",
         "client",
         "deadline",
@@ -114,8 +121,13 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._backlog: deque[Request] = deque()
         self._occupant: Occupant | None = None
-        self._phase = "idle"  # idle, head, body, closed
-        self._head_bytes = 0
+        self._phase = "idle"  # idle, head, body; closed: whatever else the client sends is thrown away
+        self._begun = 0  # how many requests have begun
+        self._head_bytes = 0  # of the present head; of the present body and its framing
+        self._held = False  # reading has stopped
+        self._serving = False
+        self._upgrading = b""  # how the body is framed of a request that asked to upgrade
+        self._muted = False  # what the parser says is known already
         self._chunked = False
         self._transport: asyncio.Transport | None = None
         self.busy = False
@@ -151,6 +163,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.unread_since = time.monotonic()
+        self._hold_or_read()
         if self._occupant is not None:
             self._occupant.pause()
 
@@ -158,23 +171,49 @@ class Connection(asyncio.Protocol):
         self.unread_since = None
         if self._occupant is not None:
             self._occupant.resume()
+        self._serve_next()
 
     def data_received(self, data: bytes) -> None:
         if self._phase == "closed":
             return
-        if self._phase == "idle":
-            self._begin_head()
-        if self._phase == "head":
-            self._head_bytes += len(data)
+        phase, begun = self._phase, self._begun
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._reject(BadRequest("this listener speaks HTTP/1.1 only; do not ask to upgrade"))
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._reject(_told(error))
         else:
-            if self._phase == "head" and self._head_bytes > self._listener.settings.header_bytes_max:
-                self._reject(self._head_too_large())
+            first = phase == "idle" and self._phase == "head"
+            if self._begun == begun + first and (first or self._phase == phase):  # all of it of one head or body
+                self._count_bytes(len(data))
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. Who asks to upgrade is answered in HTTP/1.1, as if it had not asked: Java's client always does."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if self._upgrading:
+                    self._take_up_body()
+            else:
+                return
+
+    def _take_up_body(self) -> None:
+        """Go on with a body that llhttp takes for another protocol: a new parser is told of it, and how long."""
+        head, self._upgrading = b"POST / HTTP/1.1\r\n" + self._upgrading + b"\r\n\r\n", b""
+        self._parser = httptools.HttpRequestParser(self)
+        self._muted = True
+        self._parser.feed_data(head)
+        self._muted = False
+
+    def _count_bytes(self, count: int) -> None:
+        """Bound what httptools holds back until it is whole: a long header, a trailer, the lines of chunks."""
+        settings = self._listener.settings
+        self._head_bytes += count
+        if self._phase == "head" and self._head_bytes > settings.header_bytes_max:
+            self._reject(self._head_too_large())
+        elif self._phase == "body" and self._head_bytes > 2 * settings.body_bytes_max + settings.header_bytes_max:
+            self._reject(self._body_too_large())
 
     def _head_too_large(self) -> UnderlayError:
         return HeadersTooLarge(f"headers may have {self._listener.settings.header_bytes_max} bytes")
@@ -182,12 +221,11 @@ class Connection(asyncio.Protocol):
     # From httptools.
 
     def on_message_begin(self) -> None:
-        if self._phase != "head":  # a pipelined request begins in the middle of a chunk of data
-            self._begin_head()
-
-    def _begin_head(self) -> None:
+        if self._muted:
+            return
         now = time.monotonic()
         self._phase = "head"
+        self._begun += 1
         self._head_bytes = 0
         self._request = Request(self, now)
         self._target = b""
@@ -197,22 +235,31 @@ class Connection(asyncio.Protocol):
         self.deadline = now + self._listener.settings.header_timeout_s
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
+        if not self._muted:
+            self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_list.append((name, value))
+        if self._phase == "head":  # not a trailer: those mean nothing here
+            self._header_list.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._muted:
+            return
         request, parser, settings = self._request, self._parser, self._listener.settings
-        if sum(len(name) + len(value) + 4 for name, value in self._header_list) > settings.header_bytes_max:
+        lines = sum(len(name) + len(value) + 4 for name, value in self._header_list)
+        if lines + len(self._target) > settings.header_bytes_max:
             raise _Refused(self._head_too_large())
         request.method = parser.get_method().decode("latin-1")
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
-        path, _, query = self._target.partition(b"?")
+        path, _, query = _origin_form(self._target).partition(b"?")
         request.path, request.query = path.decode("latin-1"), query.decode("latin-1")
         request.headers = _folded(self._header_list)
+        _check_head(request, self._header_list)
         self._phase = "body"
+        self._head_bytes = 0
+        if parser.should_upgrade():
+            self._upgrading = _framing(request.headers)
         self.deadline = time.monotonic() + settings.body_timeout_s
         length = request.headers.get("content-length", "0")
         if length.isdigit() and int(length[:20]) > settings.body_bytes_max:
@@ -221,8 +268,8 @@ class Connection(asyncio.Protocol):
             self._listener.screen(request)
         except UnderlayError as error:
             raise _Refused(error) from error
-        if request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if request.headers.get("expect", "").lower() == "100-continue" and not (self.busy or self._backlog):
+            self.write_raw(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _body_too_large(self) -> UnderlayError:
         return BodyTooLarge(f"a body may have {self._listener.settings.body_bytes_max} bytes")
@@ -234,17 +281,15 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         request = self._request
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._phase = "idle"
         self._body = []
         self.deadline = time.monotonic() + self._listener.settings.idle_timeout_s
-        if not self.busy:
-            self._serve(request)
-            return
         self._backlog.append(request)
-        if len(self._backlog) >= _PIPELINED_MAX and self._transport is not None:
-            self._transport.pause_reading()
+        self._serve_next()
 
     # For whoever answers.
 
@@ -253,11 +298,31 @@ class Connection(asyncio.Protocol):
         """The limits of this listener."""
         return self._listener.settings
 
+    def _serve_next(self) -> None:
+        """Serve those that wait, one after the other, as far as the client reads its replies."""
+        if not self._serving:  # else the loop below goes on with it
+            self._serving = True
+            try:
+                while self._backlog and not self.busy and self.unread_since is None and self.open:
+                    self._serve(self._backlog.popleft())
+            finally:
+                self._serving = False
+        self._hold_or_read()
+
     def _serve(self, request: Request) -> None:
         self.busy = True
         occupant = self._listener.received(request)
         if self.busy:  # it did not answer at once
             self._occupant = occupant
+
+    def _hold_or_read(self) -> None:
+        """Stop reading while many requests wait, or while nobody reads the replies."""
+        held = len(self._backlog) >= _PIPELINED_MAX or (self.unread_since is not None and not self.busy)
+        if held == self._held or not self.open:
+            return
+        self._held = held
+        transport = cast("asyncio.Transport", self._transport)
+        (transport.pause_reading if held else transport.resume_reading)()
 
     @property
     def open(self) -> bool:
@@ -272,7 +337,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: Request, status: int, headers: Headers, body: bytes) -> None:
         """Send one whole reply, and be ready for the next request."""
         keep = self._keeps(request)
-        head = _head(status, headers, keep, f"content-length: {len(body)}\r\n")
+        head = _head(status, headers, keep, "" if status == 204 else f"content-length: {len(body)}\r\n")
         self.write_raw(head if request.method == "HEAD" else head + body)
         self.finish(keep)
 
@@ -302,7 +367,7 @@ class Connection(asyncio.Protocol):
             return
         if self._chunked:
             self.stream(last)
-            self._transport.close()
+            self.close()
         else:  # without chunks a clean close would look like a clean end
             self._transport.abort()
 
@@ -315,24 +380,39 @@ class Connection(asyncio.Protocol):
         """End the present reply; go on with the next request or close."""
         self._occupant = None
         self.busy = False
-        if self._transport is None:
-            return
         if not keep:
-            self._transport.close()
+            self._hang_up()
             return
-        self.deadline = time.monotonic() + self._listener.settings.idle_timeout_s
-        if self._backlog:
-            request = self._backlog.popleft()
-            self._transport.resume_reading()
-            self._serve(request)
+        settings = self._listener.settings
+        wait_s = settings.header_timeout_s if self.mid_request else settings.idle_timeout_s
+        self.deadline = time.monotonic() + wait_s
+        self._serve_next()
 
     def _keeps(self, request: Request) -> bool:
-        return request.keep_alive and not self._listener.draining and self.open
+        return request.keep_alive and not self._listener.draining and self.open and self._phase != "closed"
+
+    def _hang_up(self) -> None:
+        """Close after what was written has been sent.
+
+        While the client is still sending, closing would reset the connection, and with it the reply that tells
+        the client what was wrong; so only our side is closed at first.
+        """
+        self._backlog.clear()
+        unread_input = self._phase != "idle" and self in self._listener.connections
+        self._phase = "closed"
+        if not unread_input or not self.open:
+            self.close()
+            return
+        self.deadline = time.monotonic() + _LINGER_S
+        cast("asyncio.Transport", self._transport).write_eof()
 
     def sweep(self, now: float) -> None:
         """Enforce the time limits that hold at ``now`` (monotonic seconds)."""
         if self.unread_since is not None and now - self.unread_since > self._listener.settings.unread_timeout_s:
             self.abort()
+        elif not self.open or (self._phase == "closed" and not self.busy):
+            if now > self.deadline:  # it was to read the last of its reply, or to stop sending
+                self.abort()
         elif not self.busy and now > self.deadline:
             if self._phase == "idle":
                 self.close()
@@ -341,8 +421,9 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what was written has been sent."""
-        if self._transport is not None:
-            self._transport.close()
+        if self.open:
+            self.deadline = time.monotonic() + self._listener.settings.unread_timeout_s
+            cast("asyncio.Transport", self._transport).close()
 
     def abort(self) -> None:
         """Close at once; unsent bytes are dropped."""
@@ -354,13 +435,11 @@ class Connection(asyncio.Protocol):
         if self._phase == "closed":
             return
         self._phase = "closed"
-        if self.busy:  # a reply is being written: nothing may be put into the middle of it
-            self.close()
+        if self.busy or self._backlog:  # nothing may be put into the middle of a reply: it is the last one
             return
         head: list[tuple[bytes, bytes]] = getattr(self, "_header_list", [])
-        path = getattr(self, "_target", b"").partition(b"?")[0].decode("latin-1")
+        path = _origin_form(getattr(self, "_target", b"")).partition(b"?")[0].decode("latin-1")
         self._listener.refuse(self, error, path, _folded(head))
-        self.close()
 
 
 class _Refused(Exception):
@@ -379,6 +458,36 @@ def _told(error: Exception) -> UnderlayError:
             return cause.error
         cause = cause.__cause__ or cause.__context__
     return BadRequest(f"not HTTP/1.1: {error}")
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of a target. Whoever takes us for a proxy names a host before them; it means nothing."""
+    if target.startswith(b"/"):
+        return target
+    scheme, found, rest = target.partition(b"://")
+    if not found or scheme.lower() not in (b"http", b"https"):
+        return target
+    _, slash, path = rest.partition(b"/")
+    return slash + path if slash else b"/"
+
+
+def _framing(headers: dict[str, str]) -> bytes:
+    """The header line that says how long the body is; nothing if there is none."""
+    if "transfer-encoding" in headers:
+        return f"transfer-encoding: {headers['transfer-encoding']}".encode("latin-1")
+    length = headers.get("content-length", "0")
+    return b"" if length.strip("0") == "" else f"content-length: {length}".encode("latin-1")
+
+
+def _check_head(request: Request, header_list: list[tuple[bytes, bytes]]) -> None:
+    """Refuse what llhttp lets pass and RFC 9112 does not."""
+    if request.version not in ("1.0", "1.1"):
+        raise _Refused(BadRequest(f"this listener speaks HTTP/1.1, not HTTP/{request.version}"))
+    if request.method == "CONNECT":
+        raise _Refused(BadRequest("this listener is no tunnel"))
+    hosts = sum(name.lower() == b"host" for name, _ in header_list)
+    if hosts > 1 or (hosts == 0 and request.version == "1.1"):
+        raise _Refused(BadRequest(f"a request has one Host header, this one has {hosts}"))
 
 
 def _folded(header_list: list[tuple[bytes, bytes]]) -> dict[str, str]:
