@@ -1,6 +1,7 @@
 """HTTP of strangers: however their bytes are cut up, the same requests come out, and nothing grows without bound."""
 
 import asyncio
+import itertools
 import re
 
 import pytest
@@ -109,7 +110,7 @@ def say(data: bytes, desk: Desk | None = None, cuts: list[int] | None = None) ->
     desk = desk or Desk()
     connection, transport = connect(desk)
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts or [])})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         connection.data_received(data[begin:end])
     return desk, connection, transport
 
@@ -205,7 +206,7 @@ def test_pipelined_requests_are_answered_in_order_however_many():
 
 def test_a_long_row_behind_a_slow_answer_is_served_without_recursion():
     desk = Desk(at_once=False)
-    _, connection, transport = say(b"".join(request(b"", f"/{n}", method="GET") for n in range(3000)), desk)
+    _, _connection, transport = say(b"".join(request(b"", f"/{n}", method="GET") for n in range(3000)), desk)
     assert not transport.reading
     desk.at_once = True
     desk.answer(desk.open[0])
@@ -228,7 +229,7 @@ def test_who_does_not_read_replies_is_not_served_more_of_them():
 
 
 def test_a_closing_connection_whose_client_reads_nothing_is_given_up():
-    desk, connection, transport = say(request(head="Connection: close\r\n"))
+    _desk, connection, transport = say(request(head="Connection: close\r\n"))
     assert transport.ended == "closed"
     connection.sweep(connection.deadline - 0.1)
     assert transport.ended == "closed"
@@ -255,7 +256,7 @@ def test_a_closing_connection_whose_client_reads_nothing_is_given_up():
 @pytest.mark.parametrize("step", [7, 1000, 100_000])
 def test_nothing_is_taken_in_beyond_its_limit(data, status, step):
     desk = Desk(header_bytes_max=4000, body_bytes_max=8000)
-    connection, transport = connect(desk)
+    connection, _transport = connect(desk)
     for begin in range(0, len(data), step):
         connection.data_received(data[begin : begin + step])
         if desk.heard:

@@ -1,13 +1,14 @@
 """The gateway's side towards engines: pooled HTTP/1.1 connections that are used cleanly or destroyed.
 
 A connection whose exchange did not end cleanly is never used again: a reply that belongs to somebody else could
-still be in it (the cause of ChatGPT's leak of 2023-03-20). Idle ones are kept for less time than llama.cpp
-keeps its end open (5 s).
+still be in it (the cause of ChatGPT's leak of 2023-03-20). Nor is one in which anything came behind a reply, or
+came unasked. Idle ones are kept for less time than llama.cpp keeps its end open (5 s).
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import time
 from collections import deque
@@ -142,10 +143,12 @@ class _Connection(asyncio.Protocol):
     """One connection to an engine; belongs to at most one call at a time."""
 
     __slots__ = (
+        "_ended",
         "_keep",
         "_parser",
         "_paused",
         "_pool",
+        "_spoilt",
         "_touched",
         "_transport",
         "address",
@@ -161,6 +164,8 @@ class _Connection(asyncio.Protocol):
         self._touched = False  # something of the present reply has come
         self._keep = False
         self._paused = False
+        self._ended = False  # the present reply is whole
+        self._spoilt = False  # something came behind it
         self.address = address
         self.call: Call | None = None
         self.used = False  # it has served a call before
@@ -189,31 +194,54 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            call, self.call = self.call, None
-            self.destroy()
-            if call is not None:
-                call.lost(untouched=False, detail=f"not HTTP: {error}")
+            self._spoilt = True
+            if not self._ended:
+                call, self.call = self.call, None
+                self.destroy()
+                if call is not None:
+                    call.lost(untouched=False, detail=f"not HTTP: {error}")
+                return
+        if self._ended:
+            self._end_call()
+
+    def on_message_begin(self) -> None:
+        self._spoilt = self._ended
 
     def on_headers_complete(self) -> None:
-        self._keep = self._parser.should_keep_alive()
-        if self.call is not None:
-            self.call.status(self._parser.get_status_code())
+        code = self._parser.get_status_code()
+        if not self._ended and code >= 200:  # the others only announce an answer
+            self._keep = self._parser.should_keep_alive()
+            if self.call is not None:
+                self.call.status(code)
 
     def on_body(self, body: bytes) -> None:
-        if self.call is not None:
+        if self.call is not None and not self._ended:
             self.call.body(body)
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() == 100:
-            return
+        self._ended = self._ended or self._parser.get_status_code() >= 200
+
+    def _end_call(self) -> None:
+        """The reply is whole, and so is the data that it came with: only now may the next call have the connection.
+
+        Were it given back in the middle of that data, the rest would be taken for the answer to the next call.
+        """
         call, self.call = self.call, None
-        if self._keep and call is not None and not self._paused:
-            self.used, self._touched = True, False
+        if self._keep and call is not None and not self._paused and not self._spoilt:
+            self.used, self._touched, self._ended = True, False, False
             self._pool.keep(self)
         else:
             self.destroy()
         if call is not None:
             call.complete()
+
+    def silent(self) -> bool:
+        """Whether nothing has come since the last reply, not even its end."""
+        if self._transport is None:
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -253,7 +281,7 @@ class Pool:
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
-            if connection.open and time.monotonic() - connection.idle_since < _IDLE_S:
+            if connection.open and time.monotonic() - connection.idle_since < _IDLE_S and connection.silent():
                 return connection
             connection.destroy()
         return None
