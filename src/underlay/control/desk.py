@@ -55,12 +55,12 @@ class Ticket:
         "usage",
     )
 
-    def __init__(self, arrived: Arrived, key: Key, policy: ModelPolicy, reserved: int, until: float) -> None:
+    def __init__(self, arrived: Arrived, key: Key, policy: ModelPolicy, reserved: int) -> None:
         self.arrived = arrived
         self.key = key
         self.policy = policy
         self.reserved = reserved
-        self.until = until
+        self.until = arrived.at
         self.state = "arrived"
         self.attempts = 0
         self.replica: Replica | None = None  # whose lease it holds
@@ -83,6 +83,7 @@ class Desk:
         self.keys: dict[str, Key] = {}  # by digest
         self.meters: dict[str, admission.Meter] = {}  # by key id
         self.waiting: dict[str, dict[str, Ticket]] = {}  # by model, in order of arrival
+        self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
         self._turn = 0
         self._wake_at: float | None = None
         self._handlers: dict[type, Callable[[Any], list[AnyEffect]]] = {
@@ -132,13 +133,17 @@ class Desk:
             )
         reserved = admission.tokens_to_reserve(event)
         self.meters[key.id].admit(reserved, event.at)
-        patience_s = min(self.settings.wait_max_s, event.deadline_s or self.settings.wait_max_s)
-        ticket = Ticket(event, key, policy, reserved, event.at + patience_s)
+        ticket = Ticket(event, key, policy, reserved)
         self.tickets[event.ticket] = ticket
         return ticket
 
+    def _patience(self, ticket: Ticket, at: float) -> float:
+        """Until when the ticket waits from now on; a deadline counts until its caller has got something."""
+        until, deadline_s = at + self.settings.wait_max_s, ticket.arrived.deadline_s
+        return until if deadline_s is None or ticket.seen else min(until, ticket.arrived.at + deadline_s)
+
     def _must_wait(self, event: Arrived) -> bool:
-        if self.waiting.get(event.model):
+        if self._line(event.model):
             return True
         return not routing.candidates(self.replicas.values(), event.model, event.strands, frozenset())
 
@@ -147,10 +152,13 @@ class Desk:
 
     def _place(self, ticket: Ticket, at: float) -> list[AnyEffect]:
         """Give the ticket to a replica, or make it wait behind those that came before."""
-        queue = self.waiting.get(ticket.arrived.model)
-        if not queue and (dispatch := self._dispatch(ticket)):
+        if not self._line(ticket.arrived.model) and (dispatch := self._dispatch(ticket)):
             return [dispatch]
         return self._hold(ticket, at)
+
+    def _line(self, model: str) -> bool:
+        """Whether newcomers must stand in line. Those who wait for another replica than failed them are no line."""
+        return any(not ticket.tried for ticket in self.waiting.get(model, {}).values())
 
     def _dispatch(self, ticket: Ticket, prefix: str = "") -> AnyEffect | None:
         """Take a lease for the ticket; ``None`` if no replica takes it now."""
@@ -172,12 +180,14 @@ class Desk:
         model, name = ticket.arrived.model, ticket.arrived.ticket
         queue = self.waiting.setdefault(model, {})
         ticket.step("hold")
-        if first:  # it has been served before: those who wait have not
-            self.waiting[model] = {name: ticket, **queue}
+        place = len(queue) + 1
+        if first:  # it has been served before: most of those who wait have not
+            ahead = {other: waits for other, waits in queue.items() if waits.tried}
+            place = len(ahead) + 1
+            self.waiting[model] = {**ahead, name: ticket, **queue}
         else:
             queue[name] = ticket
-        place = 1 if first else len(queue)
-        ticket.until = max(ticket.until, at) if first else ticket.until
+        ticket.until = max(self._patience(ticket, at), at)
         hold = Hold(name, place, ticket.until, why or self._why_wait(model))
         return [hold, *self._wake(ticket.until)]
 
@@ -193,16 +203,22 @@ class Desk:
         return [WakeAt(at)]
 
     def _drain_queue(self, model: str) -> list[AnyEffect]:
-        """Dispatch those who wait, first come first served, while replicas take them."""
+        """Dispatch those who wait, first come first served, while replicas take them.
+
+        One that waits for another replica than failed it lets the others pass.
+        """
         effects: list[AnyEffect] = []
         queue = self.waiting.get(model, {})
-        while queue:
-            name, ticket = next(iter(queue.items()))
+        served: list[str] = []
+        for name, ticket in queue.items():
             dispatch = self._dispatch(ticket, "waited; ")
-            if dispatch is None:
+            if dispatch is not None:
+                served.append(name)
+                effects.append(dispatch)
+            elif not ticket.tried:
                 break
+        for name in served:
             del queue[name]
-            effects.append(dispatch)
         if not queue:
             self.waiting.pop(model, None)
         return effects
@@ -317,10 +333,8 @@ class Desk:
             return self._give_up(ticket, at, "upstream_failed", f"{meaning}; {reason}. {detail}".strip(), meaning)
         why = f"{meaning}; {reason}; "
         dispatch = self._dispatch(ticket, why)
-        if dispatch is None:
-            ticket.until = at + self.settings.wait_max_s
-            return self._hold(ticket, at, first=True, why=why + self._why_wait(model))
-        return [dispatch, *self._drain_queue(model)]
+        placed = [dispatch] if dispatch else self._hold(ticket, at, first=True, why=why + self._why_wait(model))
+        return [*placed, *self._drain_queue(model)]
 
     def _give_up(self, ticket: Ticket, at: float, reason: str, message: str, why: str) -> list[AnyEffect]:
         ticket.step("fail")
@@ -350,6 +364,7 @@ class Desk:
         happening = "restart" if replica.state == "suspect" else "see"
         replica.state = step(REPLICA, replica.state, happening)
         replica.generation, replica.slots, replica.strikes = event.generation, event.slots, 0
+        replica.model = event.model
 
     # Keys, settings and time.
 
@@ -362,15 +377,26 @@ class Desk:
             self.meters[key.id] = admission.Meter(limits)
         elif meter.limits != limits:
             meter.set(limits)
-        if key.revoked_s is None or key.revoked_s > event.at:
+        self._revoked_from.pop(key.id, None)
+        if key.revoked_s is None:
             return []
-        return self._cut_off(key)
+        if key.revoked_s > event.at:  # planned, or by a clock that is ahead of ours
+            self._revoked_from[key.id] = key.revoked_s
+            return self._wake(key.revoked_s)
+        return self._cut_off(key.id)
 
-    def _cut_off(self, key: Key) -> list[AnyEffect]:
+    def _revoke(self, at: float) -> list[AnyEffect]:
+        effects: list[AnyEffect] = []
+        for key_id in [key_id for key_id, since in self._revoked_from.items() if since <= at]:
+            del self._revoked_from[key_id]
+            effects += self._cut_off(key_id)
+        return effects
+
+    def _cut_off(self, key_id: str) -> list[AnyEffect]:
         """A revoked key takes its open streams with it (Open WebUI's CVE-2026-44553 did not)."""
         effects: list[AnyEffect] = []
         for name, ticket in self.tickets.items():
-            if ticket.key.id == key.id and not ticket.cut:
+            if ticket.key.id == key_id and not ticket.cut:
                 ticket.cut = True
                 effects.append(Cut(name, "invalid_api_key", "this key was revoked while the answer was streaming"))
         return effects
@@ -393,10 +419,9 @@ class Desk:
 
     def _tick(self, event: Tick) -> list[AnyEffect]:
         self._wake_at = None
-        effects = self._forgive(event.at)
-        for ticket in [t for queue in self.waiting.values() for t in queue.values() if t.until <= event.at]:
-            effects += self._expire(ticket, event.at)
+        effects = [*self._forgive(event.at), *self._expire_due(event.at), *self._revoke(event.at)]
         due = [t.until for queue in self.waiting.values() for t in queue.values()]
+        due += self._revoked_from.values()
         due += [r.suspect_until for r in self.replicas.values() if r.state == "suspect"]
         return effects + (self._wake(min(due)) if due else [])
 
@@ -409,17 +434,25 @@ class Desk:
                 effects += self._drain_queue(replica.model)
         return effects
 
+    def _expire_due(self, at: float) -> list[AnyEffect]:
+        over = [t for queue in self.waiting.values() for t in queue.values() if t.until <= at]
+        for ticket in over:  # all of them first: one that leaves lets others in, and those must be none of these
+            self._leave_queue(ticket)
+        return [effect for ticket in over for effect in self._expire(ticket, at)]
+
     def _expire(self, ticket: Ticket, at: float) -> list[AnyEffect]:
         waited_s = at - ticket.arrived.at
         message = f"no replica was free within {waited_s:.0f} s; the platform is busy"
         if ticket.attempts:  # it ran before: the caller may have part of an answer, so this is a failure
             return self._give_up(ticket, at, "upstream_failed", message, "waited too long for another replica")
         ticket.step("refuse")
-        self._leave_queue(ticket)
-        del self.tickets[ticket.arrived.ticket]
-        self.meters[ticket.key.id].settle(ticket.reserved, 0, at)
-        reason = "deadline_exceeded" if ticket.arrived.deadline_s is not None else "overloaded"
-        return [Refuse(ticket.arrived.ticket, reason, message, "waited too long", retry_after_s=1.0)]
+        arrived = ticket.arrived
+        del self.tickets[arrived.ticket]
+        self._settle(ticket, at)
+        passed = arrived.deadline_s is not None and arrived.at + arrived.deadline_s <= at
+        reason = "deadline_exceeded" if passed else "overloaded"  # SDKs try again after ours, not after theirs
+        refuse = Refuse(arrived.ticket, reason, message, "waited too long", retry_after_s=1.0)
+        return [refuse, *self._drain_queue(arrived.model)]
 
     # The books.
 
