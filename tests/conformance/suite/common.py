@@ -1,0 +1,226 @@
+"""What the cases of all SDKs share. Standard library and pytest only: the previous majors have nothing else.
+
+Each case is written once, as a coroutine function. For the synchronous client it is driven without any event
+loop (nothing in it ever waits); for the asynchronous one it runs in asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import inspect
+import json
+import os
+import secrets
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+
+URL = os.environ["UNDERLAY_TEST_URL"]
+CONSOLE = os.environ["UNDERLAY_TEST_CONSOLE"]
+KEY = os.environ["UNDERLAY_TEST_KEY"]
+MODEL = os.environ["UNDERLAY_TEST_MODEL"]
+KEYS_COMMAND = json.loads(os.environ.get("UNDERLAY_TEST_KEYS_COMMAND", "[]"))
+
+# Keys beside KEY: "poor" may use another model only, "revoked" is, "single" may have one request open, "rare" may
+# ask once a minute; "doomed" are pairs of a secret and its id, to be revoked, one for each way of calling.
+KEYS = json.loads(os.environ.get("UNDERLAY_TEST_KEYS", "{}"))
+
+# The models of the platform that is under test, beside MODEL, which has two replicas.
+REMOTE = "remote"  # behind an OpenAI-compatible server
+LONELY = "lonely"  # one replica, a small context
+BUSY = "busy"  # one replica with one slot
+MORTAL = "mortal"  # one replica, which dies when told
+VECTORS = "vectors"  # embeddings
+
+DIMENSIONS = 8
+SILENT_S = 0.6  # longer than the platform's keep-alive
+
+
+def word(index: int) -> str:
+    """The text of token number ``index`` of every scripted answer."""
+    return f" éw{index}" if index % 7 == 3 else f" 😀w{index}" if index % 11 == 5 else f" w{index}"
+
+
+def words(count: int) -> str:
+    return "".join(word(index) for index in range(count)).strip()
+
+
+class Api:
+    """One way of calling: ``mode`` is sync or async."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self._open = []
+
+    @property
+    def is_async(self) -> bool:
+        return self.mode == "async"
+
+    def either(self, sync, asynchronous):
+        return asynchronous if self.is_async else sync
+
+    def keep(self, client):
+        """Close this client at the end of the case."""
+        self._open.append(client)
+        return client
+
+    def run(self, case) -> None:
+        if self.is_async:
+            asyncio.run(asyncio.wait_for(self._whole(case), 40))
+            return
+        try:
+            self._whole(case).send(None)
+        except StopIteration:
+            return
+        raise AssertionError("a synchronous case waited for an event loop")
+
+    async def _whole(self, case) -> None:
+        try:
+            await case
+        finally:
+            for client in self._open:
+                closing = getattr(client, "aclose", None) if self.is_async else None
+                await call(closing or client.close)
+
+
+async def call(function, *args, **kwargs):
+    """Call and, if that gives something to wait for, wait."""
+    result = function(*args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
+
+
+class each:  # noqa: N801
+    """``async for`` over what a synchronous or an asynchronous client returned."""
+
+    def __init__(self, stream) -> None:
+        self._stream = stream.__aiter__() if hasattr(stream, "__aiter__") else iter(stream)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if hasattr(self._stream, "__anext__"):
+            return await self._stream.__anext__()
+        try:
+            return next(self._stream)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+async def gathered(stream) -> list:
+    return [item async for item in each(stream)]
+
+
+class entered:  # noqa: N801
+    """``async with`` over a synchronous or an asynchronous context manager."""
+
+    def __init__(self, manager) -> None:
+        self._manager = manager
+        self._async = hasattr(manager, "__aenter__")
+
+    async def __aenter__(self):
+        return await self._manager.__aenter__() if self._async else self._manager.__enter__()
+
+    async def __aexit__(self, *failure):
+        if self._async:
+            return await self._manager.__aexit__(*failure)
+        return self._manager.__exit__(*failure)
+
+
+async def pause(api: Api, seconds: float) -> None:
+    if api.is_async:
+        await asyncio.sleep(seconds)
+    else:
+        time.sleep(seconds)
+
+
+# The platform as its operator sees it.
+
+
+def trace() -> str:
+    """A trace id of our own, by which the journeys of one call are found again, retries included."""
+    return secrets.token_hex(16)
+
+
+def traced(trace_id: str) -> dict[str, str]:
+    return {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
+
+
+def admin(path: str):
+    request = urllib.request.Request(CONSOLE + path, headers={"authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return json.load(reply)
+
+
+def journeys(trace_id: str, count: int = 1) -> list[dict]:
+    """The journeys of a trace, once there are ``count`` of them."""
+    until = time.monotonic() + 3
+    while True:
+        found = [j for j in admin("/api/journeys?limit=200") if j["trace_id"] == trace_id]
+        if len(found) >= count or time.monotonic() > until:
+            return found
+        time.sleep(0.03)
+
+
+def load(model: str) -> int:
+    return sum(row["load"] for row in admin("/api/replicas") if row["model"] == model)
+
+
+def revoke(key_id: str) -> None:
+    """End a key; the platform learns of it within half a second."""
+    command = [*KEYS_COMMAND, "revoke", key_id, "--data-dir", os.environ["UNDERLAY_TEST_DATA_DIR"]]
+    subprocess.run(command, capture_output=True, check=True, timeout=30)
+
+
+@contextlib.contextmanager
+def occupied(model: str, key: str = KEY, *, waiting: int = 0):
+    """Hold every slot of a model that has one, with ``waiting`` more in line behind."""
+    connections = [_ask(model, key)]
+    assert connections[0].getresponse().status == 200
+    try:
+        for _ in range(waiting):
+            connections.append(_ask(model, key))
+        until = time.monotonic() + 3
+        while waiting and admin("/api/platform")["waiting"] < waiting:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        yield
+    finally:
+        for connection in connections:
+            connection.close()
+        until = time.monotonic() + 3
+        while load(model):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def _ask(model: str, key: str) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(URL).netloc, timeout=30)
+    message = {"role": "user", "content": "[[tokens=2000 itl=20]]"}
+    body = json.dumps({"model": model, "messages": [message], "stream": True})
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", body, headers)
+    return connection
+
+
+# Each breaks an answer after its third token, in a way of its own.
+CUTS = ("reset", "close", "cut", "malformed", "error")
+
+# Break an answer, and once more where another engine goes on; no third one is asked.
+TWICE = ("reset=3 close=6", "close=3 cut=6", "cut=3 malformed=6", "malformed=3 error=6", "reset=3 error=6")
+
+
+def mortal_again() -> None:
+    """Wait until the engine that dies when told has been started again, and is known to be well."""
+    until = time.monotonic() + 15
+    while True:
+        rows = [row for row in admin("/api/replicas") if row["model"] == MORTAL]
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(os.environ["UNDERLAY_TEST_MORTAL"] + "/health", timeout=5).close()
+            if all(row["state"] == "ready" for row in rows):
+                return
+        assert time.monotonic() < until, rows
+        time.sleep(0.05)

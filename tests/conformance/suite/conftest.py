@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from common import Api
+
+
+@pytest.fixture(params=["sync", "async"])
+def api(request) -> Api:
+    """How the client is called."""
+    return Api(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    arguments["api"].run(pyfuncitem.obj(**arguments))
+    return True
