@@ -1,0 +1,420 @@
+"""One desk, every event, any order: late, twice, stale, from the dead. The books must add up after each.
+
+The machine knows what a driver knows (what it was told to do) and nothing of the desk's insides but its books.
+Numbers like I1 are the invariants of the design. ``DESK_EXAMPLES=2000`` looks for longer than a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from decimal import Decimal
+
+from hypothesis import HealthCheck
+from hypothesis import settings as pace
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from control.builders import GEMMA, NOW_S, PRICE, arrived, digest_of, key, settings
+from underlay.control import journal
+from underlay.control.desk import assemble
+from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Eject, Hold, Refuse, WakeAt
+from underlay.control.events import (
+    AttemptFailed,
+    ClientGone,
+    Finished,
+    FirstToken,
+    KeyChanged,
+    Progress,
+    ReplicaLost,
+    ReplicaSeen,
+    SettingsChanged,
+    Tick,
+)
+from underlay.domain.answer import Usage
+from underlay.domain.errors import ERROR_OF_REASON
+from underlay.domain.keys import Limits
+from underlay.domain.policy import ModelPolicy
+
+REPLICAS = ("r1", "r2", "r3")
+KEYS = ("ann", "bob")
+MODELS = ("gemma", "llama")
+LLAMA = ModelPolicy("llama", context_tokens=1000, price=PRICE)
+ALL = (GEMMA, LLAMA)
+
+failures = st.sampled_from(["connect", "reset", "stall", "engine_error", "malformed", "rejected"])
+counts = st.integers(0, 50)
+usages = st.builds(lambda prompt, completion: Usage(prompt, prompt // 2, completion), counts, counts)
+limits = st.builds(
+    Limits,
+    requests_per_minute=st.sampled_from([None, None, 3, 20]),
+    tokens_per_minute=st.sampled_from([None, None, 200]),
+    concurrent=st.sampled_from([None, 2]),
+)
+some_settings = st.builds(
+    lambda waiting, patience, attempts, strikes, limit: settings(
+        waiting_max=waiting,
+        wait_max_s=patience,
+        attempts_max=attempts,
+        strikes_max=strikes,
+        suspect_s=5.0,
+        default_limits=limit,
+    ),
+    st.integers(0, 6),
+    st.sampled_from([3.0, 30.0]),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    limits,
+)
+
+
+class Told:
+    """A request as a driver sees it: what it was told to do about it, in order."""
+
+    def __init__(self, event):
+        self.event = event
+        self.effects = []
+        self.attempt = 0
+        self.state = "new"  # waiting, running, over
+        self.replica = ""
+
+
+class DeskMachine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.at = NOW_S
+        self.tickets: dict[str, Told] = {}
+        self.diary = []
+        self.alarm: float | None = None
+        self.ejected: dict[str, float] = {}
+        self.slots: dict[str, int] = {}
+        self.generations = Counter()
+        self.revoked: set[str] = set()
+
+    # Doing what a driver does.
+
+    def tell(self, event):
+        effects = self.desk.handle(event)
+        self.desk.check()
+        self.diary.append(journal.Entry(event, effects))
+        for effect in effects:
+            getattr(self, f"_{type(effect).__name__.lower()}")(effect)
+        return effects
+
+    def _note(self, effect):
+        told = self.tickets[effect.ticket]
+        assert told.state != "over", f"{effect} after the end of its ticket"
+        told.effects.append(effect)
+        return told
+
+    def _admitted(self, effect: Admitted):
+        told = self._note(effect)
+        assert told.effects == [effect], "admitted first, and once"
+        assert digest_of(effect.key_id.removeprefix("key_")) in told.event.digests
+        assert effect.tenant == f"{effect.key_id.removeprefix('key_')}'s"
+
+    def _dispatch(self, effect: Dispatch):
+        told = self._note(effect)
+        assert effect.attempt == told.attempt + 1, "attempts rise by one"
+        assert effect.replica in self.slots, "only replicas we were told of"
+        assert effect.why
+        assert not (effect.resume and not (told.event.streaming and told.event.resumable))
+        told.attempt, told.replica, told.state = effect.attempt, effect.replica, "running"
+
+    def _hold(self, effect: Hold):
+        told = self._note(effect)
+        assert effect.place >= 1
+        assert effect.until >= self.at
+        assert effect.why
+        told.state, told.replica = "waiting", ""
+
+    def _refuse(self, effect: Refuse):
+        told = self._note(effect)
+        assert not told.attempt, "who ran is not refused"
+        told.state = "over"
+
+    def _cancel(self, effect: Cancel):
+        told = self._note(effect)
+        assert (effect.replica, effect.attempt) == (told.replica, told.attempt)
+        told.state, told.replica = "stopped", ""
+
+    def _cut(self, effect: Cut):
+        told = self._note(effect)
+        assert effect.reason in ERROR_OF_REASON
+        assert told.effects[0].key_id.removeprefix("key_") in self.revoked
+        assert sum(type(each) is Cut for each in told.effects) == 1
+
+    def _charge(self, effect: Charge):
+        told = self._note(effect)
+        assert (effect.key_id, effect.tenant) == (told.effects[0].key_id, told.effects[0].tenant)
+
+    def _close(self, effect: Close):
+        told = self._note(effect)
+        assert effect.why
+        told.state = "over"
+
+    def _eject(self, effect: Eject):
+        assert effect.until >= self.at
+
+    def _wakeat(self, effect: WakeAt):
+        self.alarm = effect.at
+
+    def alarm_is_due(self):
+        return self.alarm is not None and self.alarm <= self.at
+
+    def open(self, *states):
+        wanted = states or ("waiting", "running")
+        return [name for name, told in self.tickets.items() if told.state in wanted]
+
+    # What may happen.
+
+    @initialize(first=some_settings, second=limits)
+    def open_the_desk(self, first, second):
+        self.header = first
+        self.desk = assemble(self._with_models(first))
+        for name in KEYS:
+            self.tell(KeyChanged(self.at, key(name, limits=second)))
+        self.replica_seen("r1", "gemma", 2, back=False)
+
+    @staticmethod
+    def _with_models(some):
+        return type(some)(**{**{f: getattr(some, f) for f in some.__struct_fields__}, "models": ALL})
+
+    @rule(
+        who=st.sampled_from([("ann",), ("ann",), ("bob",), ("stranger",), ("ann", "bob"), ()]),
+        model=st.sampled_from(["gemma", "gemma", "gemma", "llama", "gpt"]),
+        strands=st.sampled_from([1, 1, 1, 2, 4, 9]),
+        max_tokens=st.sampled_from([None, 20, 5000]),
+        streaming=st.booleans(),
+        resumable=st.booleans(),
+        deadline_s=st.sampled_from([None, None, 2.0, 600.0]),
+    )
+    def arrive(self, who, **asked):
+        name = f"t{len(self.tickets) + 1}"
+        event = arrived(name, self.at, who, **asked)
+        self.tickets[name] = Told(event)
+        effects = self.tell(event)
+        assert type(effects[0]) in (Admitted, Refuse)
+        if type(effects[0]) is Refuse:
+            assert len(effects) == 1, "a refusal is all there is"
+
+    def _pick(self, data, states):
+        """Mostly a request of these states, now and then one that is over or never was."""
+        likely = self.open(*states)
+        names = likely * 3 + list(self.tickets)[-3:] + ["ghost"]
+        name = data.draw(st.sampled_from(names))
+        now = self.tickets[name].attempt if name in self.tickets else 1
+        return name, max(0, now - data.draw(st.sampled_from([0, 0, 0, 0, 1])))
+
+    @rule(data=st.data(), prompt=counts)
+    def first_token(self, data, prompt):
+        name, attempt = self._pick(data, ("running",))
+        assert self.tell(FirstToken(self.at, name, attempt, prompt, prompt // 2)) == []
+
+    @rule(data=st.data(), tokens=counts)
+    def progress(self, data, tokens):
+        name, _ = self._pick(data, ("running",))
+        assert self.tell(Progress(self.at, name, tokens)) == []
+
+    @rule(data=st.data(), usage=usages)
+    def finish(self, data, usage):
+        name, attempt = self._pick(data, ("running",))
+        running = name in self.open("running") and self.tickets[name].attempt == attempt
+        effects = self.tell(Finished(self.at, name, attempt, usage))
+        assert bool(effects) == running
+        if running:
+            assert (effects[0].ticket, effects[0].usage, effects[0].outcome) == (name, usage, "finished")
+
+    @rule(data=st.data(), failure=failures, tokens=counts)
+    def attempt_fails(self, data, failure, tokens):
+        name, attempt = self._pick(data, ("running",))
+        running = name in self.open("running") and self.tickets[name].attempt == attempt
+        assert bool(self.tell(AttemptFailed(self.at, name, attempt, failure, tokens, "detail"))) == running
+
+    @rule(data=st.data(), usage=usages)
+    def client_leaves(self, data, usage):
+        name, _ = self._pick(data, ("waiting", "running"))
+        there = name in self.open()
+        effects = self.tell(ClientGone(self.at, name, usage))
+        assert bool(effects) == there
+        if there:
+            assert self.tickets[name].state == "over"
+
+    @rule(
+        replica=st.sampled_from(REPLICAS),
+        model=st.sampled_from(["gemma", "gemma", "gemma", "llama"]),
+        slots=st.integers(1, 3),
+        back=st.booleans(),
+    )
+    def replica_seen(self, replica, model, slots, back):
+        if back:
+            self.generations[replica] += 1
+        known = self.desk.replicas.get(replica)
+        if known is None or back or known.state == "lost":
+            self.slots[replica] = slots
+        self.tell(ReplicaSeen(self.at, replica, model, slots, self.generations[replica]))
+        assert self.desk.replicas[replica].slots == self.slots[replica]
+
+    @rule(replica=st.sampled_from([*REPLICAS, "ghost"]))
+    def replica_lost(self, replica):
+        running = [name for name in self.open("running") if self.tickets[name].replica == replica]
+        effects = self.tell(ReplicaLost(self.at, replica, "killed"))
+        assert [effect.ticket for effect in effects if type(effect) is Cancel] == running
+        assert not any(self.tickets[name].replica == replica for name in self.open("running"))
+
+    @rule(who=st.sampled_from(KEYS), change=st.sampled_from(["revoke", "soon", "restore", "limit"]), limit=limits)
+    def key_changed(self, who, change, limit):
+        if change == "revoke":
+            self.revoked.add(who)
+            self.tell(KeyChanged(self.at, key(who, revoked_s=self.at)))
+        elif change == "soon":
+            self.revoked.add(who)
+            self.tell(KeyChanged(self.at, key(who, revoked_s=self.at + 2)))
+        else:
+            self.revoked.discard(who)
+            self.tell(KeyChanged(self.at, key(who, limits=limit)))
+
+    @rule(new=some_settings)
+    def settings_changed(self, new):
+        self.tell(SettingsChanged(self.at, self._with_models(new)))
+
+    @rule(later_s=st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0]))
+    def time_passes(self, later_s):
+        """The driver keeps its promise: no alarm is slept through."""
+        until = self.at + later_s
+        while self.alarm is not None and self.alarm <= until:
+            self.at, self.alarm = max(self.at, self.alarm), None
+            self.tell(Tick(self.at))
+        self.at = until
+
+    @rule()
+    def a_tick_too_many(self):
+        self.alarm = None
+        self.tell(Tick(self.at))
+
+    @precondition(lambda self: any(type(e) is Cut for t in self.tickets.values() for e in t.effects[-1:]))
+    @rule(usage=usages)
+    def cut_streams_are_reported(self, usage):
+        for name in self.open():
+            if any(type(effect) is Cut for effect in self.tickets[name].effects):
+                self.tell(ClientGone(self.at, name, usage))
+
+    # What must hold after each of them.
+
+    @invariant()
+    def i1_every_request_is_somewhere(self):
+        """I1: admitted and not over means on the desk, as waiting or running, and nobody else is."""
+        there = {name: ticket.state for name, ticket in self.desk.tickets.items()}
+        assert there == {name: self.tickets[name].state for name in self.open()}
+        assert not self.open("new", "stopped")
+
+    @invariant()
+    def i5_i7_i11_i28_one_end_and_one_bill_in_that_order(self):
+        """I1, I5, I7, I11, I28: refused once with a reason and no bill, or charged once and then closed."""
+        for told in self.tickets.values():
+            kinds = [type(effect) for effect in told.effects]
+            ends = kinds.count(Close) + kinds.count(Refuse)
+            assert ends == (told.state == "over")
+            assert kinds.count(Charge) == kinds.count(Close)
+            if told.state != "over":
+                continue
+            last = told.effects[-1]
+            if type(last) is Refuse:
+                assert last.reason in ERROR_OF_REASON
+                continue
+            booked = told.effects[-2]
+            assert type(booked) is Charge
+            assert type(last) is Close
+            assert booked.outcome == last.outcome
+            failed = last.outcome == "failed"
+            assert (last.reason in ERROR_OF_REASON) == failed
+            used = booked.usage
+            per_mtok = PRICE.prompt_usd_per_mtok * (used.prompt_tokens - used.cached_tokens)
+            per_mtok += PRICE.cached_usd_per_mtok * used.cached_tokens
+            per_mtok += PRICE.completion_usd_per_mtok * used.completion_tokens
+            assert booked.cost_pico_usd == (0 if failed else per_mtok * Decimal(10**6))
+
+    @invariant()
+    def i16_leases_never_exceed_slots(self):
+        """I16: but for an idle replica that took one request wider than itself (or came back narrower)."""
+        for name, replica in self.desk.replicas.items():
+            leases = [t.arrived.strands for t in self.desk.tickets.values() if t.replica is replica]
+            assert replica.load == sum(leases)
+            assert leases == [
+                self.tickets[each].event.strands for each in self.desk.tickets if self.tickets[each].replica == name
+            ]
+            assert sum(leases) <= replica.slots or len(leases) == 1 or self.generations[name]
+
+    @invariant()
+    def i19_everything_that_waits_waits_for_a_time_we_shall_wake_at(self):
+        """I19: no wait without an end, and the alarm for it is set."""
+        due = [ticket.until for ticket in self.desk.tickets.values() if ticket.state == "waiting"]
+        due += [replica.suspect_until for replica in self.desk.replicas.values() if replica.state == "suspect"]
+        if due:
+            assert self.alarm is not None
+            assert self.alarm <= max(min(due), self.at)
+
+    @invariant()
+    def nobody_waits_who_could_run(self):
+        """The head of each line declines, or nobody takes it; and nobody is passed over but who declines."""
+        for model, queue in self.desk.waiting.items():
+            ready = [r for r in self.desk.replicas.values() if r.model == model and r.state == "ready"]
+            for ticket in queue.values():
+                untried = [r for r in ready if r.name not in ticket.tried] or ready
+                assert not any(replica.takes(ticket.arrived.strands) for replica in untried)
+                if not ticket.tried:
+                    break
+
+    @invariant()
+    def i15_a_revoked_key_has_no_open_stream_that_was_not_cut(self):
+        """I15: revoked, its time come and its alarm rung: each of its requests has been told to end."""
+        for told in (self.tickets[name] for name in self.open()):
+            current = self.desk.keys[digest_of(told.effects[0].key_id.removeprefix("key_"))]
+            if current.revoked_s is not None and current.revoked_s < self.at and not self.alarm_is_due():
+                assert any(type(effect) is Cut for effect in told.effects)
+
+    @invariant()
+    def i3_finished_only_if_the_engine_said_so(self):
+        """I3: a clean end has a Finished of the attempt that was running."""
+        said = {(entry.event.ticket) for entry in self.diary if type(entry.event) is Finished}
+        for name, told in self.tickets.items():
+            if told.effects and type(told.effects[-1]) is Close and told.effects[-1].outcome == "finished":
+                assert name in said
+
+    def teardown(self):
+        if not hasattr(self, "desk"):
+            return
+        for count, name in enumerate(self.open()):
+            if self.tickets[name].state == "running" and count % 2:
+                self.tell(Finished(self.at, name, self.tickets[name].attempt, Usage(1, 0, 1)))
+            elif self.tickets[name].state != "over":
+                self.tell(ClientGone(self.at, name, Usage()))
+        self._all_is_given_back()
+        self._replay_is_equal()
+
+    def _all_is_given_back(self):
+        """I9: whatever happened, every counter is back at zero."""
+        assert not self.open()
+        assert self.desk.tickets == {}
+        assert self.desk.waiting == {}
+        assert all(replica.load == 0 for replica in self.desk.replicas.values())
+        assert all(meter.open_requests == 0 for meter in self.desk.meters.values())
+        self.i5_i7_i11_i28_one_end_and_one_bill_in_that_order()
+
+    def _replay_is_equal(self):
+        """The gate: the same events, read back from bytes, give a fresh desk the same effects."""
+        begun = journal.Header(journal.FORMAT, "test", NOW_S, self._with_models(self.header))
+        data = journal.encode(begun) + b"".join(map(journal.encode, self.diary))
+        header, entries = journal.decode(data)
+        again = assemble(header.settings)
+        for entry, _ in entries:
+            assert again.handle(entry.event) == entry.effects
+
+
+TestDesk = DeskMachine.TestCase
+TestDesk.settings = pace(
+    max_examples=int(os.environ.get("DESK_EXAMPLES", "30")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
