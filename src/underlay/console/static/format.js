@@ -7,7 +7,7 @@ export function ms(value) {
   if (value >= 1000) return `${(value / 1000).toFixed(value >= 10_000 ? 1 : 2)} s`;
   if (value >= 100) return `${Math.round(value)} ms`;
   if (value >= 10) return `${value.toFixed(1)} ms`;
-  return `${value.toFixed(2)} ms`;
+  return value < 0.01 ? "<0.01 ms" : `${value.toFixed(2)} ms`;
 }
 
 /** @param {number | null | undefined} seconds */
