@@ -129,9 +129,17 @@ class Driver:
         self._busy = True
         try:
             while self._inbox:
-                self._handle(self._inbox.popleft())
+                self._take(self._inbox.popleft())
         finally:
             self._busy = False
+
+    def _take(self, event: AnyEvent) -> None:
+        try:
+            self._handle(event)
+        except Exception:
+            # A defect of the desk in one event must not keep it from the next ones.
+            log.exception("event failed", kind=type(event).__name__)
+            self._abandon(getattr(event, "ticket", ""))
 
     def _handle(self, event: AnyEvent) -> None:
         effects = self.desk.handle(event)
@@ -147,9 +155,17 @@ class Driver:
             # A defect in answering one request must not stop the others; its caller's connection is closed,
             # which reports ClientGone, so nothing it held is kept.
             log.exception("effect failed", effect=type(effect).__name__)
-            exchange = self.exchanges.get(getattr(effect, "ticket", ""))
-            if exchange is not None:
-                exchange.abandon()
+            self._abandon(getattr(effect, "ticket", ""))
+
+    def _abandon(self, ticket: str) -> None:
+        exchange = self.exchanges.get(ticket)
+        if exchange is None:
+            return
+        try:
+            exchange.abandon()
+        except Exception:
+            log.exception("abandoning failed", ticket=ticket)
+            self.leave(exchange)
 
     def _eject(self, effect: Eject) -> None:
         log.warning("replica ejected", replica=effect.replica, why=effect.why)

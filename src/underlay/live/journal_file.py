@@ -12,6 +12,8 @@ import os
 import time
 from pathlib import Path
 
+import structlog
+
 from underlay.control import journal
 from underlay.control.desk import Desk, assemble
 from underlay.control.effects import AnyEffect, Charge
@@ -20,7 +22,11 @@ from underlay.domain.policy import DeskSettings
 from underlay.domain.views import LedgerRow
 from underlay.live.store import Store, StoreWriter
 
+log = structlog.get_logger("underlay.journal")
+
 _FLUSH_S = 0.05
+_RETRY_S = 1.0
+_PENDING_MAX = 67_108_864  # bytes; what a disk that stays full may cost in memory
 _SEGMENTS_KEPT = 20
 
 
@@ -32,24 +38,38 @@ class JournalFile:
         self.path = path
         self.bytes_written = 0
         self.last_error: str | None = None
+        self.broken_off = False  # nothing could be written for so long that the rest of this run is not in it
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._pending: list[bytes] = []
+        self._pending_bytes = 0
         self._flush_due: asyncio.TimerHandle | None = None
-        self._pending.append(journal.encode(journal.Header(journal.FORMAT, version, begun_at, settings)))
+        self._closing = False
+        self._keep(journal.encode(journal.Header(journal.FORMAT, version, begun_at, settings)))
         self.flush()
 
     def append(self, event: AnyEvent, effects: list[AnyEffect]) -> None:
         """Write down what happened and what was decided; at once if it settles a request."""
-        self._pending.append(journal.encode(journal.Entry(event, effects)))
-        if any(type(effect) is Charge for effect in effects):
+        self._keep(journal.encode(journal.Entry(event, effects)))
+        if self.last_error is None and any(type(effect) is Charge for effect in effects):
             self.flush()
         elif self._flush_due is None:
             self._flush_due = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
 
+    def _keep(self, frame: bytes) -> None:
+        """Keep a frame until it is written, or, while nothing can be written, as long as there is room.
+
+        A journal with a gap would replay to something else, so after the first frame without room none is kept.
+        """
+        if self.broken_off or self._pending_bytes + len(frame) > _PENDING_MAX:
+            self.broken_off = True
+            return
+        self._pending.append(frame)
+        self._pending_bytes += len(frame)
+
     def flush(self) -> None:
         """Hand everything to the operating system.
 
-        A disk that is full must not take the service down: what cannot be written is kept and tried again,
+        A disk that is full must not take the service down: what cannot be written is kept and tried again soon,
         and readiness says so.
         """
         if self._flush_due is not None:
@@ -61,14 +81,18 @@ class JournalFile:
         try:
             written = os.write(self._descriptor, data)
         except OSError as error:
-            self.last_error = str(error)
-            return
-        self.last_error = None
+            self.last_error, written = str(error), 0
+        else:
+            self.last_error = None
         self.bytes_written += written
         self._pending = [data[written:]] if written < len(data) else []
+        self._pending_bytes = len(data) - written
+        if self._pending and not self._closing:
+            self._flush_due = asyncio.get_running_loop().call_later(_RETRY_S, self.flush)
 
     def close(self) -> None:
         """Write what is left and close."""
+        self._closing = True
         self.flush()
         os.close(self._descriptor)
 
@@ -95,7 +119,12 @@ def settle_old(data_dir: Path, store: Store, writer: StoreWriter) -> int:
         size = path.stat().st_size
         if size == 0 or marks.get(path.name) == size:
             continue
-        cut_off += _settle_and_end(path, writer)
+        try:
+            cut_off += _settle_and_end(path, writer)
+        except journal.JournalError as error:  # what could be read is booked; the rest is for a person to look at
+            log.exception("journal damaged", journal=path.name, why=str(error), kept_as=f"{path.name}.damaged")
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            continue
         writer.submit_mark(path.name, path.stat().st_size)
     return cut_off
 

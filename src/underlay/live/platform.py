@@ -221,7 +221,8 @@ class Platform:
     def _over(self, journey: Journey, replica: str) -> None:
         """A request is over: remember it, count it, log it."""
         self.views.remember(journey)
-        self.writer.submit_journey(journey)
+        if journey.key_id:  # strangers may not push the journeys of our own out of the store
+            self.writer.submit_journey(journey)
         self.metrics.count(journey)
         log.info(
             "request",
@@ -246,7 +247,10 @@ class Platform:
     async def _watch_keys(self) -> None:
         while True:
             await asyncio.sleep(_KEYS_S)
-            self._tell_keys()
+            try:
+                self._tell_keys()
+            except Exception:  # a store that cannot be read now may be readable later
+                log.exception("keys cannot be read")
 
     def _tell_keys(self) -> None:
         for key in self.keys.poll():
@@ -255,9 +259,20 @@ class Platform:
     async def _mark_journal(self) -> None:
         while True:
             await asyncio.sleep(_MARK_S)
-            if self.writer.has_gap and not self.writer.lag:  # charges found no room for a while; now there is
-                self.writer.close_gap()
-                await asyncio.to_thread(journal_file.settle, self.journal.path, self.writer)
+            try:
+                await self._settle_gap()
+            except Exception:
+                log.exception("journal cannot be settled")
+            self._mark()
+
+    async def _settle_gap(self) -> None:
+        if self.writer.has_gap and not self.writer.lag:  # charges found no room for a while; now there is
+            self.writer.close_gap()
+            await asyncio.to_thread(journal_file.settle, self.journal.path, self.writer)
+
+    def _mark(self) -> None:
+        """Note that the journal is settled up to here: not while requests are open, which a crash would cut off."""
+        if not self.driver.desk.tickets:
             self.writer.submit_mark(self.journal.path.name, self.journal.bytes_written)
 
     def _session_key(self) -> str:
@@ -303,7 +318,7 @@ class Platform:
         self.gateway.close()
         self.driver.close()
         self.journal.close()
-        self.writer.submit_mark(self.journal.path.name, self.journal.bytes_written)
+        self._mark()
 
     async def _drain(self, progress: Progress) -> None:
         """Let open streams finish; cut what is left when the time is over or someone is in a hurry."""

@@ -7,10 +7,10 @@ An ``Exchange`` moves bytes and reports what happened; it decides nothing. ``Gen
 from __future__ import annotations
 
 from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Hold, Refuse
-from underlay.control.events import Arrived, ClientGone
+from underlay.control.events import Arrived, ClientGone, Failure
 from underlay.dialects.wire import Dialect, Route
 from underlay.domain.answer import Opening, Receipt, Usage
-from underlay.domain.errors import ERROR_OF_REASON, Internal, UnderlayError
+from underlay.domain.errors import ERROR_OF_REASON, CallerError, Internal, NotSupported, UnderlayError
 from underlay.domain.money import usd
 from underlay.domain.prompt import Ask
 from underlay.domain.views import Journey
@@ -59,6 +59,7 @@ class Exchange:
         self._arrived_at = 0.0
         self._held_since: float | None = None
         self._held_why = ""
+        self._concluded = False
 
     # From the gateway.
 
@@ -106,7 +107,10 @@ class Exchange:
             self._held_since = None
         self.trail.hop("routing", now, now, who=effect.replica, why=effect.why)
         self.attempt, self.replica = effect.attempt, effect.replica
-        self.ask_engine(effect)
+        try:
+            self.ask_engine(effect)
+        except UnderlayError as error:  # the adapter cannot say it to this kind of engine
+            self.broken(self.blame(error, "engine_error"), error.message)
 
     def ask_engine(self, effect: Dispatch) -> None:
         """Start the attempt."""
@@ -115,6 +119,17 @@ class Exchange:
     def stop_engine(self) -> None:
         """Destroy the connections of the present attempt."""
         raise NotImplementedError
+
+    def broken(self, failure: Failure, detail: str) -> None:
+        """Report that the attempt failed; what comes next is the desk's decision."""
+        raise NotImplementedError
+
+    def blame(self, error: UnderlayError, failure: Failure) -> Failure:
+        """Say whose fault an error is; one that another replica would only repeat is kept for the reply."""
+        if isinstance(error, CallerError | NotSupported):
+            self.rejection = error
+            return "rejected"
+        return failure
 
     def cancel(self, effect: Cancel) -> None:
         """Stop the present attempt."""
@@ -142,7 +157,10 @@ class Exchange:
     def close(self, effect: Close) -> None:
         """Send the end of the reply; the request is over."""
         if effect.outcome == "finished":
-            self.complete(Receipt(self.usage, usd(self._cost_pico_usd)))
+            try:
+                self.complete(Receipt(self.usage, usd(self._cost_pico_usd)))
+            except UnderlayError as nonsense:  # what the engine said cannot be said in the caller's dialect
+                self.fail(nonsense)
         elif effect.outcome == "failed":
             error = self.rejection or ERROR_OF_REASON.get(effect.reason, Internal)(effect.message)
             self.fail(error)
@@ -178,8 +196,18 @@ class Exchange:
         """Look at the time, twice a second or so."""
 
     def abandon(self) -> None:
-        """Drop the connection; that reports ``ClientGone``."""
-        self.connection.abort()
+        """Give up after a defect of ours: drop the connection, which reports ``ClientGone``.
+
+        Where the desk has let go of the request already it says no more about it, so it ends here.
+        """
+        if self.ticket in self.driver.desk.tickets:
+            self.connection.abort()
+        elif not self._concluded:
+            if self.started:
+                self.answered = True
+                self.connection.abort()
+            self.fail(Internal("a defect of ours; it was logged"))
+            self._conclude("failed")
 
     # Replies.
 
@@ -222,6 +250,7 @@ class Exchange:
 
     def _conclude(self, outcome: str) -> None:
         """Tell the journey and forget the request."""
+        self._concluded = True
         now = self.driver.clock()
         self.driver.leave(self)
         ttft_ms = None if self.first_token_at is None else self.trail.since_ms(self.first_token_at)

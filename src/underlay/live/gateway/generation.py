@@ -9,7 +9,7 @@ from underlay.control.effects import Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished, FirstToken, Progress
 from underlay.dialects.wire import Writer
 from underlay.domain.answer import EngineEvent, Receipt, Resume, StrandEnd, Timings, Usage
-from underlay.domain.errors import CallerError, EngineFailed, UnderlayError
+from underlay.domain.errors import EngineFailed, UnderlayError
 from underlay.live.engines.adapter import Reader
 from underlay.live.engines.connections import Call
 from underlay.live.gateway.exchange import Exchange
@@ -67,10 +67,7 @@ class StrandCall:
         self._generation.broken("connect" if failure == "connect" else "reset", detail)
 
     def _broken(self, error: UnderlayError, failure: Failure) -> None:
-        if isinstance(error, CallerError):
-            self._generation.rejection = error
-            failure = "rejected"
-        self._generation.broken(failure, error.message)
+        self._generation.broken(self._generation.blame(error, failure), error.message)
 
 
 class Generation(Exchange):
@@ -146,6 +143,8 @@ class Generation(Exchange):
     def broken(self, failure: Failure, detail: str) -> None:
         """Report that the attempt failed; what comes next is the desk's decision."""
         now = self.driver.clock()
+        if failure == "rejected":
+            detail = ""  # it may repeat the caller's words, which belong into the reply only
         name = "prefill" if self._seen_attempt != self.attempt else "decode"
         why = f"attempt {self.attempt} failed ({failure}): {detail}"
         self.trail.hop(name, self._dispatched_at, now, who=self.replica, why=why)

@@ -430,6 +430,8 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    abandon = abort  # after a defect of ours
+
     def _reject(self, error: UnderlayError) -> None:
         """Answer a request that cannot become whole, and close."""
         if self._phase == "closed":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from underlay.control.effects import Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished
 from underlay.domain.answer import Receipt, Usage
-from underlay.domain.errors import CallerError, UnderlayError
+from underlay.domain.errors import UnderlayError
 from underlay.live.engines.connections import Call
 from underlay.live.gateway.exchange import JSON, Exchange
 
@@ -27,7 +27,7 @@ class Inquiry(Exchange):
         self._code, self._answer = 200, list[bytes]()
         address = self.driver.address(effect.replica)
         if address is None:
-            self.failed("connect", "the replica is gone")
+            self.broken("connect", "the replica is gone")
             return
         prompt = self.ask.prompt
         self._adapter = self.driver.adapter(prompt.model)
@@ -53,9 +53,7 @@ class Inquiry(Exchange):
         try:
             usage = self._read(body)
         except UnderlayError as error:
-            if isinstance(error, CallerError):
-                self.rejection = error
-            self.failed("rejected" if isinstance(error, CallerError) else "engine_error", error.message)
+            self.broken(self.blame(error, "engine_error"), error.message)
             return
         now = self.driver.clock()
         self.trail.hop("engine", self._asked_at, now, who=self.replica, tokens=usage.prompt_tokens)
@@ -72,15 +70,27 @@ class Inquiry(Exchange):
         return usage
 
     def failed(self, failure: str, detail: str) -> None:
-        """Report that it did not work."""
+        """Hear that the connection broke."""
+        self.broken("connect" if failure == "connect" else "reset", detail)
+
+    def broken(self, failure: Failure, detail: str) -> None:
+        """Report that the attempt failed; what comes next is the desk's decision."""
+        if failure == "rejected":
+            detail = ""  # it may repeat the caller's words, which belong into the reply only
         now = self.driver.clock()
         self.trail.hop("engine", self._asked_at, now, who=self.replica, why=f"failed ({failure}): {detail}")
-        kind: Failure = failure  # type: ignore[assignment]  # a receiver's words are among the desk's
+        self.stop_engine()
         self.driver.submit(
             AttemptFailed(
-                at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, failure=kind, detail=detail
+                at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, failure=failure, detail=detail
             )
         )
+
+    def sweep(self, now: float) -> None:
+        """Notice an engine that says nothing."""
+        patience_s = 4 * self.driver.engine_settings(self.ask.prompt.model).stall_s  # as for a prompt being read
+        if self._call is not None and not self._call.over and now - self._asked_at > patience_s:
+            self.broken("stall", f"no answer for {patience_s:.0f} s")
 
     def complete(self, receipt: Receipt) -> None:
         """Send the answer."""

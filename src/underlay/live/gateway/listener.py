@@ -29,7 +29,7 @@ from underlay.domain.keys import Key
 from underlay.domain.prompt import Ask, Prompt
 from underlay.domain.views import Journey
 from underlay.live import keyring
-from underlay.live.driver import Driver
+from underlay.live.driver import Driver, Performer
 from underlay.live.gateway.exchange import JSON, Exchange
 from underlay.live.gateway.generation import Generation
 from underlay.live.gateway.http import Connection, Headers, Occupant, Request, connection_factory
@@ -41,6 +41,7 @@ from underlay.live.settings import PublicSettings
 log = structlog.get_logger("underlay.gateway")
 
 _SWEEP_S = 0.25
+_MODEL_NAME_MAX = 256  # characters; a stranger's longer one would only fill journals
 _SCREENED_BYTES = 65_536  # larger bodies are only taken in for someone with a key
 _EXPOSED = "x-request-id, request-id, server-timing, traceparent, x-cost-usd, retry-after"
 
@@ -107,10 +108,13 @@ class Gateway:
         self._sweeper = self.driver.loop.call_later(_SWEEP_S, self._sweep)
         now = self.driver.clock()
         self._per_address = Counter(connection.client for connection in self.connections)
-        for connection in list(self.connections):
-            connection.sweep(now)
-        for exchange in list(self.driver.exchanges.values()):
-            exchange.sweep(now)
+        all_that_wait: list[Connection | Performer] = [*self.connections, *self.driver.exchanges.values()]
+        for swept in all_that_wait:
+            try:
+                swept.sweep(now)
+            except Exception:  # a defect in one must not keep the time of the others
+                log.exception("sweep failed")
+                swept.abandon()
         self.driver.pool.sweep()
 
     def accepts(self, connection: Connection) -> bool:
@@ -158,9 +162,9 @@ class Gateway:
             return None
         route = choose(request.method, request.path, request.query, request.headers)
         if route.name == "unknown":
-            raise NotFound(f"there is no {request.path} here")
+            raise NotFound("there is nothing at this path; is the base URL right?")
         if route.name == "wrong_method":
-            raise MethodNotAllowed(f"{request.path} answers {route.allow} only")
+            raise MethodNotAllowed(f"this path answers {route.allow} only")
         dialect = DIALECTS[route.dialect]
         if route.name in ("models", "model"):
             self._list_models(request, route, dialect)
@@ -175,6 +179,8 @@ class Gateway:
         key = self._identify(request)  # before the body is looked at: strangers get no parsing
         ask = dialect.parse(route, request.body, request.headers)
         request.body = b""  # parsed; a stream should not hold it
+        if len(ask.prompt.model) > _MODEL_NAME_MAX:
+            raise UnknownModel("no model has a name that long", param="model")
         if ask.previous is not None:
             ask = self._shelf.continued(ask, key.tenant)
         trail = Trail(request.began_at, request.headers.get("traceparent", ""))
@@ -214,7 +220,7 @@ class Gateway:
             return
         card = next((card for card in cards if card.id == route.model), None)
         if card is None:
-            raise UnknownModel(f"model '{route.model}' is not served here", param="model")
+            raise UnknownModel("this model is not served here, or not for this key", param="model")
         self._reply(request, route, dialect.model(route, card))
 
     def _stored(self, request: Request, route: Route) -> None:
@@ -267,7 +273,8 @@ class Gateway:
             headers += (("allow", route.allow),)
         request.connection.send(request, refusal.status, headers, refusal.body)
         now = self.driver.clock()
-        trail.hop("parse", request.began_at, now, who="gateway", why=error.message)
+        why = f"{error.reason}: {error.param}" if error.param else error.reason  # messages repeat callers' words
+        trail.hop("parse", request.began_at, now, who="gateway", why=why)
         self.driver.tell(_refused(request_id, route, error, refusal.status, trail, now, self.driver.now()), "")
 
     def _base_headers(self, request: Request, request_id: str, route: Route, traceparent: str = "") -> Headers:
@@ -304,7 +311,7 @@ def _refused(
         at_s=at_s,
         dialect=route.dialect,
         operation=route.name,
-        model=route.model or "",
+        model=(route.model or "")[:_MODEL_NAME_MAX],
         tenant="",
         key_id="",
         outcome="refused",
