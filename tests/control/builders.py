@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import settings as pace
+
 from underlay.control.desk import Desk, assemble
 from underlay.control.effects import AnyEffect, Charge, Close
 from underlay.control.events import AnyEvent, Arrived, KeyChanged, ReplicaSeen
@@ -17,6 +19,7 @@ MODEL = "gemma"
 PRICE = Price(Decimal("0.15"), Decimal("0.075"), Decimal("0.60"))
 GEMMA = ModelPolicy(MODEL, context_tokens=1000, price=PRICE)
 EMBEDDER = ModelPolicy("embedder", context_tokens=100, operations=("embedding",))
+quick = pace(max_examples=30, deadline=None)  # a suite that takes two seconds is run after every change
 NOW_S = 1_790_000_000.0  # live desks count in Unix seconds: tests must feel their rounding
 
 

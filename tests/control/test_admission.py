@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.control.builders import EMBEDDER, GEMMA, NOW_S, arrived, quick, settings
 
-from control.builders import EMBEDDER, GEMMA, NOW_S, arrived, settings
 from underlay.control import admission
 from underlay.control.admission import Meter, Rate
 from underlay.domain.errors import BadRequest, LimitReached, PromptTooLong, UnknownModel
@@ -42,6 +42,7 @@ takes = st.lists(
 )
 
 
+@quick
 @given(per_minute=st.integers(1, 100), start=st.sampled_from([0.0, NOW_S, NOW_S + 0.123456]), steps=takes)
 def test_a_rate_is_a_bucket_that_drains(per_minute, start, steps):
     rate, model, at = Rate(per_minute), Bucket(per_minute), start
@@ -56,6 +57,7 @@ def test_a_rate_is_a_bucket_that_drains(per_minute, start, steps):
         assert abs(rate.left(at) - (per_minute - model.taken)) < 1 + 1e-3 or model.taken > per_minute
 
 
+@quick
 @given(per_minute=st.integers(1, 1000), at=st.floats(0, 4e9))
 def test_a_whole_minutes_worth_may_come_at_once_whatever_the_clock_says(per_minute, at):
     """Sums of Unix seconds round; the debt is kept apart from them, so nobody loses the last of a burst."""
@@ -68,6 +70,7 @@ def test_a_whole_minutes_worth_may_come_at_once_whatever_the_clock_says(per_minu
     assert rate.wait_s(1, at) == pytest.approx(60 / per_minute)
 
 
+@quick
 @given(per_minute=st.integers(1, 10_000), at=st.floats(0, 4e9), units=st.integers(1, 10_000))
 def test_who_waits_as_long_as_told_is_let_in(per_minute, at, units):
     rate = Rate(per_minute)
@@ -133,6 +136,7 @@ def test_a_request_refused_for_its_tokens_is_not_counted_among_requests():
     assert meter.requests.left(NOW_S) == 1
 
 
+@quick
 @given(reserved=st.integers(0, 1000), used=st.integers(0, 1000))
 def test_settling_leaves_exactly_what_was_used(reserved, used):
     """I9: a reservation is gone when its request is."""

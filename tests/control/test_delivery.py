@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.control.builders import quick
 
 from underlay.control.delivery import StrandProgress
 from underlay.domain.answer import (
@@ -85,6 +86,7 @@ def answers(draw):
     return Engine(texts, withheld, draw(st.sampled_from(["each", "with text", "sometimes", "never"])))
 
 
+@quick
 @given(engine=answers(), cuts=st.lists(st.integers(0, 12), max_size=4))
 def test_an_answer_cut_anywhere_and_resumed_is_the_undisturbed_one(engine, cuts):
     """I2, I7: nothing missing, nothing twice, each token counted once, however often engines die."""
@@ -108,6 +110,7 @@ def test_an_answer_cut_anywhere_and_resumed_is_the_undisturbed_one(engine, cuts)
     assert [entry.token for entry in whole.logprobs] == [str(place) for place in range(len(engine.texts))]
 
 
+@quick
 @given(engine=answers())
 def test_parts_are_ids_wherever_the_engine_gave_all_of_them(engine):
     strand = StrandProgress()
@@ -121,6 +124,7 @@ def test_parts_are_ids_wherever_the_engine_gave_all_of_them(engine):
     assert not any(isinstance(a, str) and isinstance(b, str) for a, b in pairwise(parts))
 
 
+@quick
 @given(engine=answers(), cut=st.integers(0, 12))
 def test_a_strand_that_starts_afresh_remembers_nothing(engine, cut):
     strand = StrandProgress()

@@ -2,8 +2,8 @@
 
 import pytest
 from msgspec.structs import replace
+from tests.control.builders import EMBEDDER, GEMMA, MODEL, NOW_S, Bench, arrived, billed, key, kinds, settings, the
 
-from control.builders import EMBEDDER, GEMMA, MODEL, NOW_S, Bench, arrived, billed, key, kinds, settings, the
 from underlay.control.desk import assemble
 from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Eject, Hold, Refuse, WakeAt
 from underlay.control.events import (

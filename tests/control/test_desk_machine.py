@@ -14,8 +14,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as pace
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.control.builders import GEMMA, NOW_S, PRICE, arrived, digest_of, key, settings
 
-from control.builders import GEMMA, NOW_S, PRICE, arrived, digest_of, key, settings
 from underlay.control import journal
 from underlay.control.desk import assemble
 from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Eject, Hold, Refuse, WakeAt

@@ -1,8 +1,8 @@
 """Who is asking: one valid key among whatever credentials came along."""
 
 import pytest
+from tests.control.builders import NOW_S, digest_of, key
 
-from control.builders import NOW_S, digest_of, key
 from underlay.control.identity import identify, permit
 from underlay.domain.errors import Forbidden, Unauthenticated
 

@@ -5,8 +5,8 @@ from typing import get_args, get_type_hints
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.control.builders import key, quick, settings
 
-from control.builders import key, settings
 from underlay.control import effects, events, journal
 from underlay.control.journal import Entry, Header, JournalError, decode, encode
 from underlay.domain.answer import Timings, Usage
@@ -68,6 +68,7 @@ def read(data):
     return [entry for entry, _ in found]
 
 
+@quick
 @given(st.lists(entries, max_size=5))
 def test_what_was_written_is_what_is_read(these):
     header, found = decode(written(these))

@@ -6,8 +6,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.control.builders import PRICE, key, quick
 
-from control.builders import PRICE, key
 from underlay.control.effects import Charge
 from underlay.control.metering import charge
 from underlay.domain.answer import Usage
@@ -51,6 +51,7 @@ def test_who_failed_pays_nothing_who_left_pays_what_was_made(outcome, pays):
     assert booked.usage == usage  # the work is on record either way
 
 
+@quick
 @given(usage=usages, prompt=prices, cached=prices, completion=prices)
 def test_money_is_exact(usage, prompt, cached, completion):
     """I7: no price with six decimals and no number of tokens loses a pico-dollar."""
@@ -63,6 +64,7 @@ def test_money_is_exact(usage, prompt, cached, completion):
     assert cost(usage, price=price) == truth * 10**6
 
 
+@quick
 @given(parts=st.lists(usages, max_size=5))
 def test_the_sum_of_the_parts_is_the_price_of_the_sum(parts):
     total = Usage(*(sum(getattr(u, f) for u in parts) for f in Usage.__struct_fields__))

@@ -3,8 +3,8 @@
 from typing import get_args
 
 import pytest
+from tests.control.builders import NOW_S, settings
 
-from control.builders import NOW_S, settings
 from underlay.control.events import Failure
 from underlay.control.recovery import MEANING, strike, verdict
 from underlay.control.routing import Replica

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.control.builders import quick
 
 from underlay.control.routing import POLICIES, Replica, candidates, least_loaded
 
@@ -59,6 +60,7 @@ def test_among_equals_the_one_not_chosen_for_longest():
     assert least_loaded([replica("r1", turn=3), replica("r2", turn=1), replica("r3", turn=2)])[0].name == "r2"
 
 
+@quick
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8), st.integers(0, 99)), min_size=1))
 def test_whoever_is_chosen_nobody_carries_a_smaller_share(fleet):
     replicas = [replica(str(i), slots=s, load=min(load, s), turn=t) for i, (s, load, t) in enumerate(fleet)]
