@@ -1,5 +1,8 @@
 """The grammar: every state can be reached, every end is one, and nothing else is ever taken."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from underlay.control import lifecycles
@@ -69,3 +72,32 @@ def test_mermaid_draws_one_line_a_step():
     assert mermaid({"day": {"sunset": "night"}, "night": {"sunrise": "day", "comet": "night"}}) == (
         "stateDiagram-v2\n    day --> night: sunset\n    night --> day: sunrise\n    night --> night: comet"
     )
+
+
+PAGE = Path(__file__).parents[2] / "docs/reference/lifecycles.md"
+INTRODUCTION = """# Life-cycles
+
+What a request and a replica can go through, drawn from the tables in `control.lifecycles`. The desk takes no
+step that is not in them: it raises instead. A test generates this page.
+"""
+SAYS = {
+    "ticket": """A request from its arrival to its end. `finished`, `failed`, `client_gone` and `refused` are its four ends, and each
+request comes to exactly one of them. `hold` and `dispatch` from `running` are what happens when a replica breaks:
+another one takes over, or the request waits for it.""",
+    "replica": """An engine as the desk knows it. Only a `ready` one is given requests. `suspect` is left alone for a while after
+several failures in a row; `lost` is what the fleet says of one that died, and it restarts it.""",
+}
+
+
+def page():
+    parts = [INTRODUCTION]
+    for name, (table, first) in TABLES.items():
+        parts.append(f"## {name.capitalize()}\n\n{SAYS[name]}\n\nIt begins as `{first}`.\n")
+        parts.append(f"```mermaid\n{mermaid(table)}\n```\n")
+    return "\n".join(parts)
+
+
+def test_the_pictures_in_the_docs_are_drawn_from_the_tables():
+    if os.environ.get("REWRITE_DOCS"):
+        PAGE.write_text(page(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page(), "REWRITE_DOCS=1 draws docs/reference/lifecycles.md again"

@@ -11,13 +11,7 @@ from collections.abc import Mapping
 #: state -> what happens -> next state. A ticket without an entry of its own is over.
 TICKET: Mapping[str, Mapping[str, str]] = {
     "arrived": {"refuse": "refused", "hold": "waiting", "dispatch": "running"},
-    "waiting": {
-        "dispatch": "running",
-        "refuse": "refused",
-        "fail": "failed",
-        "leave": "client_gone",
-        "hold": "waiting",
-    },
+    "waiting": {"dispatch": "running", "refuse": "refused", "fail": "failed", "leave": "client_gone"},
     "running": {
         "finish": "finished",
         "fail": "failed",
@@ -29,8 +23,8 @@ TICKET: Mapping[str, Mapping[str, str]] = {
 
 REPLICA: Mapping[str, Mapping[str, str]] = {
     "ready": {"see": "ready", "lose": "lost", "strike_out": "suspect"},
-    "suspect": {"see": "suspect", "lose": "lost", "forgive": "ready", "restart": "ready"},
-    "lost": {"see": "ready", "lose": "lost"},
+    "suspect": {"lose": "lost", "forgive": "ready", "restart": "ready"},
+    "lost": {"see": "ready"},
 }
 
 
