@@ -188,4 +188,3 @@ def test_a_story_begins_with_a_word_to_its_reader_and_ends_with_empty_books(path
 
 def test_there_are_stories_and_not_too_many_to_read():
     assert 8 <= len(STORIES) <= 24
-    assert GEMMA.price == PRICE
