@@ -5,8 +5,8 @@ import json
 import sys
 
 import pytest
-
 from tests.support.scripted import FIRST_ID, Script, ScriptedEngine, word, words
+
 from underlay.domain.answer import Resume
 from underlay.domain.errors import EngineFailed
 from underlay.domain.prompt import Message, Prompt, Sampling
@@ -112,10 +112,10 @@ async def test_faults_of_the_connection_reach_the_client(engine, fault):
 async def test_leaving_frees_the_slot_and_is_counted(engine):
     async with asyncio.timeout(5):
         task = asyncio.create_task(ask(engine, ADAPTERS[0], chat("hello [[tokens=9999 itl=5]]")))
-        while not engine.busy:
+        while not engine.busy:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         task.cancel()
-        while engine.busy:
+        while engine.busy:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert engine.counters.requests_cancelled_total == 1
 
