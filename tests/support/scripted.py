@@ -381,6 +381,8 @@ class Connection(asyncio.Protocol):
             b"HTTP/1.1 %d Scripted\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (status, kind, len(payload), payload)
         )
+        if not self._parser.should_keep_alive():
+            self._transport.close()
 
     def open_stream(self) -> None:
         self._transport.write(
