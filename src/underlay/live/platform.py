@@ -338,6 +338,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # now: whoever is told the address may come before the server does
     except OSError:
         listening.close()
         raise
