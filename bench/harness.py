@@ -9,6 +9,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -70,9 +71,8 @@ class Figures:
 
 def machine() -> dict[str, Any]:
     """The machine, as far as it matters to the figures."""
-    model = ""
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return {
         "cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(),
         "kernel": platform.release(), "load_1m": os.getloadavg()[0],

@@ -36,13 +36,13 @@ def test_readme_names_every_verb() -> None:
 
 def test_readme_holds_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert re.search(r"^    python3 -m venv \.venv && .*underlay up$", readme, re.M)
-    assert re.search(r"^    python3 -m venv \.venv && .*pytest$", readme, re.M)
+    assert re.search(r"^    python3 -m venv \.venv && .*underlay up$", readme, re.MULTILINE)
+    assert re.search(r"^    python3 -m venv \.venv && .*pytest$", readme, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_in_the_docs_are_valid(page: Path, tmp_path: Path) -> None:
-    for number, example in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S)):
+    for number, example in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)):
         file = tmp_path / f"{number}.yaml"
         file.write_text(example)
         settings_file.load(file, {}, {})

@@ -41,11 +41,11 @@ class Stream(asyncio.Protocol):
         seen = self._tail + data
         self._tail = seen[-(len(self._marker) - 1) :]
         self.events.extend([now] * seen.count(self._marker))
-        if seen.endswith(b"0\r\n\r\n"):
-            self.clean = True
+        self.clean = self.status == 200 and seen.endswith(b"0\r\n\r\n")
+        if self.clean or self.status != 200:
             self._transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # its interface
         if not self._done.done():
             self._done.set_result(self)
 
@@ -79,15 +79,18 @@ async def stream(
 
 
 async def closed_loop(
-    target: tuple[str, int, bytes], marker: bytes, *, streams: int, rounds: int
+    target: tuple[str, int, bytes], marker: bytes, *, streams: int, rounds: int, over_s: float = 0.0
 ) -> tuple[list[Stream], float]:
-    """Keep ``streams`` streams going, each ``rounds`` times; returns all of them and the seconds it took."""
+    """Keep ``streams`` streams going, each ``rounds`` times; returns all of them and the seconds it took.
+
+    They begin spread over ``over_s`` seconds, so that they do not all ask at the same moment for ever.
+    """
     finished: list[Stream] = []
 
-    async def one() -> None:
-        for _ in range(rounds):
-            finished.append(await stream(target, marker))
+    async def one(number: int) -> None:
+        await asyncio.sleep(over_s * number / streams)
+        finished.extend([await stream(target, marker) for _ in range(rounds)])
 
     began = time.monotonic()
-    await asyncio.gather(*(one() for _ in range(streams)))
+    await asyncio.gather(*(one(number) for number in range(streams)))
     return finished, time.monotonic() - began

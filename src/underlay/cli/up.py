@@ -157,7 +157,8 @@ def _refuse_busy_ports(settings: Settings) -> None:
 
 
 def _stop_when_stdin_closes() -> None:
-    while sys.stdin.buffer.read(1):
+    # Not through sys.stdin: its lock would be held by this thread when the interpreter ends.
+    while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

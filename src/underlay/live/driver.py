@@ -202,6 +202,11 @@ class Driver:
         """Where a replica listens now."""
         return self._addresses.get(replica)
 
+    def load(self, replica: str) -> int:
+        """How many strands are leased on a replica."""
+        known = self.desk.replicas.get(replica)
+        return known.load if known is not None else 0
+
     def place(self, replica: str, address: Address) -> None:
         """Note where a replica listens."""
         self._addresses[replica] = address

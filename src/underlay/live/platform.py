@@ -40,12 +40,14 @@ from underlay.live.metrics import Metrics
 from underlay.live.settings import ModelSettings, Settings
 from underlay.live.store import KeyWatch, Store, StoreWriter
 from underlay.live.views import LiveViews
+from underlay.live.warming import warm
 
 log = structlog.get_logger("underlay.platform")
 
 _KEYS_S = 0.5
 _MARK_S = 5.0
 _SESSION_KEY_S = 3_600.0
+_WARM_AFTER_S = 1.0
 
 Announce = Callable[[PlatformRow, str | None], None]
 Progress = Callable[[str], None]
@@ -99,6 +101,7 @@ class Platform:
         self._first_ready = asyncio.Event()
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._warming: set[asyncio.Task[None]] = set()
         self._session_secret = ""
         self._session_until = 0.0
         self._session_lock = threading.Lock()
@@ -211,8 +214,15 @@ class Platform:
                 generation=status.generation,
             )
         )
-        if not self._first_ready.is_set():
-            self._first_ready.set()
+        self._first_ready.set()
+        warming = asyncio.create_task(self._warm(status))
+        self._warming.add(warming)
+        warming.add_done_callback(self._warming.discard)
+
+    async def _warm(self, status: ReplicaStatus) -> None:
+        """Warm the caches of a replica once the first questions have been asked of it."""
+        await asyncio.sleep(_WARM_AFTER_S)
+        await warm(self.driver, status)
 
     def _lost(self, name: str, cause: str) -> None:
         log.warning("replica lost", replica=name, why=cause)
@@ -220,7 +230,7 @@ class Platform:
 
     def _over(self, journey: Journey, replica: str) -> None:
         """A request is over: remember it, count it, log it."""
-        self.views.remember(journey)
+        self.views.remember(journey, replica)
         if journey.key_id:  # strangers may not push the journeys of our own out of the store
             self.writer.submit_journey(journey)
         self.metrics.count(journey)
@@ -308,9 +318,10 @@ class Platform:
         locate.remove(self.data_dir)
         self.gateway.stop_accepting()
         await self._drain(progress)
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._warming]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.fleet.stop()
         if hasattr(self, "_console"):
             self._console.should_exit = True

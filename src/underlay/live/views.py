@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+
+from msgspec import structs
 
 from underlay.domain.answer import ModelCard
 from underlay.domain.keys import Key
@@ -50,13 +52,15 @@ class LiveViews:
         self._session_key = session_key
         self._began_at = time.monotonic()
         self._recent: OrderedDict[str, Journey] = OrderedDict()
+        self._served: Counter[str] = Counter()
         self._lock = threading.Lock()
         self.urls = ("", "")
         self.draining = False
 
-    def remember(self, journey: Journey) -> None:
-        """Keep a journey at hand until the store has it."""
+    def remember(self, journey: Journey, replica: str) -> None:
+        """Keep a journey at hand until the store has it, and count it to the replica that ended it."""
         with self._lock:
+            self._served[replica] += 1
             self._recent[journey.id] = journey
             if len(self._recent) > _REMEMBERED:
                 self._recent.popitem(last=False)
@@ -78,7 +82,8 @@ class LiveViews:
 
     def replicas(self) -> list[ReplicaRow]:
         """List every replica, with the load that the desk has leased on it."""
-        return self._fleet.rows({name: replica.load for name, replica in list(self._driver.desk.replicas.items())})
+        rows = self._fleet.rows({name: replica.load for name, replica in list(self._driver.desk.replicas.items())})
+        return [structs.replace(row, served=self._served[row.name]) for row in rows]
 
     def journey(self, request_id: str) -> Journey | None:
         """Find the journey of a request that is over."""

@@ -59,6 +59,9 @@ class Adapter(Protocol):
         one may not, and what was resumed from is no part of the prompt's tokens.
         """
 
+    def warm(self, slot: int) -> EngineRequest | None:
+        """Have a slot read what all conversations begin with; ``None`` where they have nothing in common."""
+
     def count(self, prompt: Prompt) -> EngineRequest:
         """Ask how many tokens a prompt is."""
 

@@ -86,6 +86,9 @@ class OpenAICompatible:
         """Make the reader of such a reply."""
         return OpenAIReader(prompt, resume)
 
+    def warm(self, slot: int) -> None:
+        """Nothing: the server knows its own template."""
+
     def count(self, prompt: Prompt) -> EngineRequest:
         """Ask how many tokens a prompt is. A server without such a route answers 404: use ``estimate_tokens``."""
         if prompt.messages:

@@ -180,7 +180,7 @@ def _row(status: ReplicaStatus, load: int, now_s: float) -> ReplicaRow:
         slots=status.slots,
         load=load,
         restarts=status.restarts,
-        served=int(status.gauges.get("requests_total", 0)),
+        served=0,  # who serves knows
         resident_mb=status.resident_mb,
         uptime_s=now_s - status.started_at if status.started_at else 0.0,
         why=status.why,
@@ -199,6 +199,9 @@ class _Tell(msgspec.Struct, frozen=True):
 class _Replica:
     """One replica and the task of its life."""
 
+    #: After the one before it is ready; a child leaves it the cores for its first answer.
+    _apart_s = 0.0
+
     def __init__(self, model: ModelSettings, index: int, tell: _Tell) -> None:
         engine = model.engine
         self.status = ReplicaStatus(f"{model.name}/{index}", model.name, engine.kind, engine.slots)
@@ -212,6 +215,7 @@ class _Replica:
         """Run until cancelled."""
         if turn is not None:
             await turn.wait()
+            await asyncio.sleep(self._apart_s)
         while True:
             try:
                 await self._once()
@@ -340,6 +344,8 @@ class _Reached(_Replica):
 
 class _Child(_Replica):
     """A replica that is our child process."""
+
+    _apart_s = 1.5
 
     def __init__(self, model: ModelSettings, index: int, tell: _Tell, command: Sequence[str]) -> None:
         super().__init__(model, index, tell)
