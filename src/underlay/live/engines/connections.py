@@ -38,7 +38,7 @@ class Receiver(Protocol):
         """Hear that the reply ended cleanly."""
 
     def failed(self, failure: str, detail: str) -> None:
-        """Hear that it did not: ``connect`` or ``reset``."""
+        """Hear that it did not: ``refused`` (nobody listens there), ``connect`` or ``reset``."""
 
 
 class Call:
@@ -71,7 +71,8 @@ class Call:
         try:
             connection = await self._pool.connect(self.address)
         except (OSError, TimeoutError) as error:
-            self.fail("connect", str(error) or "timed out")
+            failure = "refused" if isinstance(error, ConnectionRefusedError) else "connect"
+            self.fail(failure, str(error) or "timed out")
             return
         if self.over:
             connection.destroy()

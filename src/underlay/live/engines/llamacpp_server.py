@@ -37,7 +37,11 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w")
     # The library prints to standard output too; that is for the one line that the parent reads.
     os.dup2(2, 1)
-    server = _start(wanted)
+    try:
+        server = _start(wanted)
+    except RuntimeError as error:
+        # Its own log lines before this say more.
+        sys.exit(f"llama.cpp cannot serve {wanted['path']}: {error}")
     said.write(json.dumps({"listening": server.listening_address, "pid": os.getpid()}) + "\n")
     said.flush()
     sys.stdin.buffer.read()
