@@ -52,6 +52,29 @@ def writing(data_dir, **options):
         writer.close(timeout_s=5)
 
 
+REVOKES = """
+import sys, time
+from pathlib import Path
+from underlay.live import keyring
+from underlay.live.store import Store
+with Store(Path(sys.argv[1])) as store:
+    keyring.revoke(store, sys.argv[2], 2.0)
+"""
+
+
+def test_a_process_that_comes_and_goes_leaves_the_log_to_those_who_stay(tmp_path):
+    with Store(tmp_path) as platform, writing(tmp_path) as writer:
+        watch = KeyWatch(platform)
+        writer.submit_charge(charge(1))
+        assert writer.flush(5)
+        for _ in range(3):
+            made = keyring.create(platform, tenant="acme", at_s=1.0)
+            watch.poll()
+            subprocess.run([sys.executable, "-c", REVOKES, str(tmp_path), made.key.id], check=True)
+            assert (tmp_path / "underlay.db-wal").exists()
+            assert [key.revoked_s for key in watch.poll()] == [2.0]
+
+
 def test_the_file_and_its_directory_are_closed_to_others(tmp_path):
     data_dir = tmp_path / "deep" / "data"
     with Store(data_dir) as opened:

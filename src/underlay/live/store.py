@@ -135,7 +135,10 @@ def store_path(data_dir: Path) -> Path:
 def _connect(data_dir: Path) -> sqlite3.Connection:
     """Open the file, made and brought up to date if need be, closed to other users."""
     path = store_path(locate.prepare(data_dir))
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with contextlib.suppress(FileExistsError):
+        # Only a new file: closing one that is in use would drop this process's locks on it (POSIX), and the next
+        # process to leave would take itself for the last and delete the log under those who stay.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)  # its -wal and -shm files take their mode from it
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
