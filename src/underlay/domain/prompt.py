@@ -96,9 +96,14 @@ class Prompt(Struct, frozen=True):
 
     def size_bytes(self) -> int:
         """Length in bytes of all the text the engine must read; about four times its tokens in English."""
-        size = sum(len(m.text) + sum(len(c.arguments) for c in m.tool_calls) for m in self.messages)
-        size += sum(len(t) if isinstance(t, str) else 4 * len(t) for t in self.texts)
-        return size + sum(len(t.description) + len(str(t.parameters)) for t in self.tools)
+        size = sum(_size(m.text) + sum(_size(c.arguments) for c in m.tool_calls) for m in self.messages)
+        size += sum(_size(t) if isinstance(t, str) else 4 * len(t) for t in self.texts)
+        return size + sum(_size(t.description) + _size(str(t.parameters)) for t in self.tools)
+
+
+def _size(text: str) -> int:
+    """Bytes, not characters: three for most Chinese ones, each about a token."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class Ask(Struct, frozen=True):
