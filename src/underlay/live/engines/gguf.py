@@ -1,23 +1,33 @@
-"""One question about a GGUF file: does the model bring a chat template? Its header tells, without a library."""
+"""What a GGUF file says of its model in its header, read without a library."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 _STRING, _ARRAY = 8, 9
 _SIZE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_TEMPLATE_KEY = b"tokenizer.chat_template"
 
 
 def has_chat_template(path: Path) -> bool:
     """Whether the file's metadata carry a chat template. Raises ``ValueError`` if it is no GGUF file."""
+    return any(key == b"tokenizer.chat_template" for key in _keys(path))
+
+
+def has_pooling(path: Path) -> bool:
+    """Whether it says how token embeddings become one of a text, as models made for embedding do."""
+    return any(key.endswith(b".pooling_type") for key in _keys(path))
+
+
+def _keys(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ValueError(f"{path} is not a GGUF file")
         file.seek(12, 1)
-        return any(_skip_entry(file) == _TEMPLATE_KEY for _ in range(_number(file)))
+        for _ in range(_number(file)):
+            yield _skip_entry(file)
 
 
 def _number(file: BinaryIO) -> int:

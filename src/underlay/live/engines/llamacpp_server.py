@@ -82,6 +82,8 @@ def _start(wanted: dict[str, Any]) -> Any:
     params.swa_full = bool(wanted["shared_beginning"])
     if wanted["embeddings"]:
         params.embedding = True
+        if wanted["mean_pooling"]:
+            params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
         # A text is embedded in one batch.
         params.n_batch = params.n_ubatch = context_tokens
     else:

@@ -22,6 +22,7 @@ import structlog
 
 from underlay.domain.views import ReplicaRow
 from underlay.live.engines import llamacpp_server, template_of
+from underlay.live.engines.gguf import has_pooling
 from underlay.live.engines.weights import bundled_model
 from underlay.live.fleet import probe
 from underlay.live.fleet.status import ReplicaStatus
@@ -50,6 +51,7 @@ def llamacpp_command(model: ModelSettings, path: Path | None, threads: int) -> S
         "context_tokens": model.context_tokens,
         "threads": threads,
         "embeddings": engine.embeddings,
+        "mean_pooling": engine.embeddings and not (path and has_pooling(path)),
         "fit": engine.path is not None,
         "shared_beginning": template_of(engine) == "transcript",
     }
