@@ -76,6 +76,8 @@ class Engine(ScriptedEngine):
             self._embed(connection, json.loads(body))
         else:
             super().serve(connection, path, body)
+        if connection.stream is None and not connection._parser.should_keep_alive():
+            connection.close()
 
     def _embed(self, connection: Connection, body: dict) -> None:
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
@@ -175,7 +177,8 @@ async def _serve(port: int, script: Script) -> None:
     done = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, done.set)
     url = await engine.start(port=port)
-    print(json.dumps({"listening": url, "pid": os.getpid()}), flush=True)
+    sys.stdout.write(json.dumps({"listening": url, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
     await done.wait()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.platform import RunningPlatform, running_platform
+
 from underlay.domain.keys import Limits
 from underlay.live import keyring, locate
 from underlay.live.store import Store
@@ -31,6 +32,9 @@ SUITE = HERE / "suite"
 PYTHONS = {"current": Path(sys.executable), "previous": ROOT / ".venv-previous" / "bin" / "python"}
 SDKS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google-genai"}
 SUITE_LIMIT_S = 150
+
+GOOD, BAD, NOT_APPLICABLE = "✓", "✗", "\N{EN DASH}"
+_WORSE = (NOT_APPLICABLE, GOOD, BAD)
 
 SCRIPTED_SETTINGS: dict[str, Any] = {
     "public": {"body_bytes_max": 4_000_000, "hold_headers_s": 0.4, "keepalive_s": 0.2},
@@ -45,7 +49,7 @@ REAL_SETTINGS: dict[str, Any] = {
 
 
 class Run(NamedTuple):
-    """One file of the suite under one SDK: by case and way of calling, ✓, ✗ or – (does not apply)."""
+    """One file of the suite under one SDK: by case and way of calling, what came out."""
 
     sdk: str
     major: str
@@ -232,8 +236,8 @@ def _read(report: Path) -> tuple[dict[tuple[str, str], str], tuple[str, ...]]:
             continue
         key = match[1], "async" if "async" in match[2].split("-") else "sync"
         broken = case.find("failure") is not None or case.find("error") is not None
-        outcome = "✗" if broken else "–" if case.find("skipped") is not None else "✓"
-        outcomes[key] = max(outcomes.get(key, "–"), outcome, key="–✓✗".index)
+        outcome = BAD if broken else NOT_APPLICABLE if case.find("skipped") is not None else GOOD
+        outcomes[key] = max(outcomes.get(key, NOT_APPLICABLE), outcome, key=_WORSE.index)
         if broken:
             failures.append(f"{name}: {_told(case)}")
     return outcomes, tuple(failures)

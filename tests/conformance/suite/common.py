@@ -49,41 +49,47 @@ def words(count: int) -> str:
 
 
 class Api:
-    """One way of calling: ``mode`` is sync or async."""
+    """One way of calling: ``mode`` is sync or async. Clients are shared by cases, as their users share them."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
-        self._open = []
-
-    @property
-    def is_async(self) -> bool:
-        return self.mode == "async"
+        self.is_async = mode == "async"
+        self._runner = asyncio.Runner()
+        self._clients: dict[str, object] = {}
 
     def either(self, sync, asynchronous):
         return asynchronous if self.is_async else sync
 
+    def shared(self, make, **options):
+        """The client made of these options."""
+        name = repr((make, sorted(options.items())))
+        if name not in self._clients:
+            self._clients[name] = make(**options)
+        return self._clients[name]
+
     def keep(self, client):
-        """Close this client at the end of the case."""
-        self._open.append(client)
+        """Close this client at the end, too."""
+        self._clients[repr(id(client))] = client
         return client
 
     def run(self, case) -> None:
         if self.is_async:
-            asyncio.run(asyncio.wait_for(self._whole(case), 40))
+            self._runner.run(asyncio.wait_for(case, 40))
             return
         try:
-            self._whole(case).send(None)
+            case.send(None)
         except StopIteration:
             return
         raise AssertionError("a synchronous case waited for an event loop")
 
-    async def _whole(self, case) -> None:
-        try:
-            await case
-        finally:
-            for client in self._open:
-                closing = getattr(client, "aclose", None) if self.is_async else None
-                await call(closing or client.close)
+    def close(self) -> None:
+        self.run(self._close())
+        self._runner.close()
+
+    async def _close(self) -> None:
+        for client in self._clients.values():
+            closing = getattr(client, "aclose", None) if self.is_async else None
+            await call(closing or client.close)
 
 
 async def call(function, *args, **kwargs):
@@ -130,13 +136,6 @@ class entered:  # noqa: N801
         return self._manager.__exit__(*failure)
 
 
-async def pause(api: Api, seconds: float) -> None:
-    if api.is_async:
-        await asyncio.sleep(seconds)
-    else:
-        time.sleep(seconds)
-
-
 # The platform as its operator sees it.
 
 
@@ -165,6 +164,15 @@ def journeys(trace_id: str, count: int = 1) -> list[dict]:
         time.sleep(0.03)
 
 
+async def freed(api: Api, model: str, limit_s: float = 1.0) -> None:
+    """Wait until no replica of a model has anything to do."""
+    until = time.monotonic() + limit_s
+    while load(model):
+        assert time.monotonic() < until, "a slot is still in use"
+        if api.is_async:
+            await asyncio.sleep(0.01)
+
+
 def load(model: str) -> int:
     return sum(row["load"] for row in admin("/api/replicas") if row["model"] == model)
 
@@ -181,8 +189,7 @@ def occupied(model: str, key: str = KEY, *, waiting: int = 0):
     connections = [_ask(model, key)]
     assert connections[0].getresponse().status == 200
     try:
-        for _ in range(waiting):
-            connections.append(_ask(model, key))
+        connections += [_ask(model, key) for _ in range(waiting)]
         until = time.monotonic() + 3
         while waiting and admin("/api/platform")["waiting"] < waiting:
             assert time.monotonic() < until

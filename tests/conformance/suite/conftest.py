@@ -6,10 +6,12 @@ import pytest
 from common import Api
 
 
-@pytest.fixture(params=["sync", "async"])
-def api(request) -> Api:
+@pytest.fixture(params=["sync", "async"], scope="session")
+def api(request):
     """How the client is called."""
-    return Api(request.param)
+    made = Api(request.param)
+    yield made
+    made.close()
 
 
 @pytest.hookimpl(tryfirst=True)

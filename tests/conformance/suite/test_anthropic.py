@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import anthropic
 import pytest
@@ -19,12 +18,11 @@ from common import (
     call,
     each,
     entered,
+    freed,
     gathered,
     journeys,
-    load,
     mortal_again,
     occupied,
-    pause,
     revoke,
     trace,
     traced,
@@ -54,7 +52,7 @@ class Weather(BaseModel):
 
 def client(api, *, base_url: str = URL, key: str = KEY, retries: int = 0, **options):
     make = api.either(anthropic.Anthropic, anthropic.AsyncAnthropic)
-    return api.keep(make(base_url=base_url, api_key=key, max_retries=retries, timeout=30, **options))
+    return api.shared(make, base_url=base_url, api_key=key, max_retries=retries, timeout=30, **options)
 
 
 def asking(text: str, model: str = MODEL, **options) -> dict:
@@ -461,10 +459,7 @@ async def test_abort(api):
     for _ in range(7):  # two starts, and five tokens
         await received.__anext__()
     await call(stream.close)
-    began = time.monotonic()
-    while load(BUSY):
-        assert time.monotonic() - began < 1
-        await pause(api, 0.01)
+    await freed(api, BUSY)
     journey = journeys(mark)[0]
     assert (journey["outcome"], journey["status"]) == ("client_gone", 200)
     assert 5 <= journey["usage"]["completion_tokens"] < 60

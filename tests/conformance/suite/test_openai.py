@@ -24,12 +24,11 @@ from common import (
     call,
     each,
     entered,
+    freed,
     gathered,
     journeys,
-    load,
     mortal_again,
     occupied,
-    pause,
     revoke,
     trace,
     traced,
@@ -63,7 +62,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "weather", "schema": We
 
 def client(api, *, base_url: str = f"{URL}/v1", key: str = KEY, retries: int = 0, **options):
     make = api.either(openai.OpenAI, openai.AsyncOpenAI)
-    return api.keep(make(base_url=base_url, api_key=key, max_retries=retries, timeout=30, **options))
+    return api.shared(make, base_url=base_url, api_key=key, max_retries=retries, timeout=30, **options)
 
 
 def said(text: str) -> list[dict]:
@@ -676,10 +675,7 @@ async def test_abort(api):
     for _ in range(6):  # the role, and five tokens
         await received.__anext__()
     await call(stream.close)
-    began = time.monotonic()
-    while load(BUSY):
-        assert time.monotonic() - began < 1
-        await pause(api, 0.01)
+    await freed(api, BUSY)
     journey = journeys(mark)[0]
     assert (journey["outcome"], journey["status"]) == ("client_gone", 200)
     assert 5 <= journey["usage"]["completion_tokens"] < 60
