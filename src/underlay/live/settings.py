@@ -59,7 +59,7 @@ class EngineSettings(_Section):
     """What serves a model."""
 
     kind: Literal["llamacpp", "openai"] = Field(
-        "llamacpp", description="llamacpp: started here; openai: reached by address"
+        "llamacpp", description="llamacpp: started here unless it has addresses; openai: reached by address"
     )
     path: Path | None = Field(None, description="a GGUF file; none: the bundled Gemma 3 270M")
     replicas: Count = Field(2, description="how many engine processes")

@@ -3,8 +3,8 @@
 The opening examples are what make a base model answer instead of asking further questions. They come first
 and never change, so that every conversation shares them in the engine's prefix cache; everything that varies
 comes after. Of the variants tried on Gemma 3 270M (headers ``User``/``###``/``Q``, three to seven examples,
-with and without a sentence of introduction) this one answered most ordinary questions sensibly, in a third of
-the tokens of the longest.
+with and without a sentence of introduction) this one answered most ordinary questions sensibly, in half the
+tokens of the longest.
 """
 
 from __future__ import annotations
