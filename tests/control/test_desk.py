@@ -469,6 +469,23 @@ def test_a_restarted_replica_is_no_longer_suspect_and_keeps_the_leases_that_are_
     assert (replica.state, replica.slots, replica.strikes, replica.load) == ("ready", 4, 0, 2)
 
 
+def test_a_restarted_replica_is_given_again_what_it_failed_before():
+    """Otherwise a request waits for a busy replica beside an idle one, for the sake of a crash that is mended."""
+    bench = Bench(replicas=2, slots=1)
+    swamp(bench, 2)
+    assert "Hold" in kinds(bench.tell(ReplicaLost(NOW_S, "r1", "killed")))
+    dispatch = the(Dispatch, bench.see("r1", slots=1, generation=1))
+    assert (dispatch.ticket, dispatch.replica, dispatch.attempt) == ("t1", "r1", 2)
+
+
+def test_when_a_replica_changes_its_model_those_who_waited_for_it_look_elsewhere():
+    bench = Bench(replicas=2, slots=1)
+    swamp(bench, 2)
+    fail(bench, "t2")  # waits for r1, which is busy
+    assert bench.waiting() == ["t2"]
+    assert the(Dispatch, bench.see("r1", generation=1, model="embedder")).replica == "r2"
+
+
 def test_a_replica_that_comes_back_with_another_model_serves_that():
     bench = Bench(replicas=1)
     bench.tell(ReplicaLost(NOW_S, "r1", "stopped"))

@@ -182,7 +182,7 @@ class Desk:
         ticket.step("hold")
         place = len(queue) + 1
         if first:  # it has been served before: most of those who wait have not
-            ahead = {other: waits for other, waits in queue.items() if waits.tried}
+            ahead = {other: waits for other, waits in queue.items() if waits.attempts}
             place = len(ahead) + 1
             self.waiting[model] = {**ahead, name: ticket, **queue}
         else:
@@ -357,14 +357,19 @@ class Desk:
             replica = Replica(event.replica, event.model, event.slots, event.generation)
             self.replicas[event.replica] = replica
         elif replica.generation != event.generation or replica.state == "lost":
-            self._reborn(replica, event)
+            return self._reborn(replica, event)
         return self._drain_queue(replica.model)
 
-    def _reborn(self, replica: Replica, event: ReplicaSeen) -> None:
+    def _reborn(self, replica: Replica, event: ReplicaSeen) -> list[AnyEffect]:
+        """Trust it again: those it failed before its restart need not wait for another one any more."""
         happening = "restart" if replica.state == "suspect" else "see"
         replica.state = step(REPLICA, replica.state, happening)
         replica.generation, replica.slots, replica.strikes = event.generation, event.slots, 0
+        models = dict.fromkeys((replica.model, event.model))  # who waited for the old one looks elsewhere
         replica.model = event.model
+        for ticket in self.tickets.values():
+            ticket.tried.discard(replica.name)
+        return [effect for model in models for effect in self._drain_queue(model)]
 
     # Keys, settings and time.
 
