@@ -450,7 +450,10 @@ class ScriptedEngine:
         return len(self._waiting)
 
     def fault(self, kind: str, after: int = 0, times: int = 1) -> None:
-        """Let the next ``times`` requests meet a fault after ``after`` tokens."""
+        """Let the next ``times`` requests meet a fault after ``after`` tokens; ``none`` forgets those to come."""
+        if kind == "none":
+            self._faults.clear()
+            return
         if kind not in _FAULTS:
             raise ValueError(f"no fault is called {kind}")
         self._faults.extend([(kind, after)] * times)
@@ -474,7 +477,7 @@ class ScriptedEngine:
             connection.reply(200, [{"id": n, "is_processing": n in self._busy} for n in range(self.script.slots)])
         elif path == "/v1/models":
             connection.reply(200, {"object": "list", "data": [{"id": self.script.model, "object": "model"}]})
-        elif path == "/tokenize":
+        elif path in ("/tokenize", "/v1/chat/completions/input_tokens"):
             self._tokenize(connection, json.loads(body))
         elif path == "/fault":
             wish = json.loads(body)
@@ -488,7 +491,7 @@ class ScriptedEngine:
     def _tokenize(self, connection: Connection, body: dict) -> None:
         text = body.get("content", body.get("prompt")) or "\n".join(_plain(m) for m in body.get("messages", []))
         count = len(text) // 4 + 1
-        connection.reply(200, {"tokens": list(range(count)), "count": count})
+        connection.reply(200, {"tokens": list(range(count)), "count": count, "input_tokens": count})
 
     def _generate(self, connection: Connection, wire: str, body: dict) -> None:
         self.bodies.append((wire, body))

@@ -79,7 +79,7 @@ class Performer(Protocol):
 class Driver:
     """The desk in the world.
 
-    ``on_journey`` hears of every request that is over.
+    ``on_journey`` hears of every request that is over, ``on_refused`` of a replica where nobody listens.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Driver:
         self._adapters = adapters
         self._addresses: dict[str, Address] = {}
         self._on_journey = on_journey
+        self.on_refused: Callable[[str], None] = lambda _: None
         self._inbox: deque[AnyEvent] = deque()
         self._busy = False
         self._wake: asyncio.TimerHandle | None = None

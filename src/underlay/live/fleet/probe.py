@@ -123,7 +123,7 @@ class Watch:
             return not self._was_busy
         self._was_busy = busy(look.values)
         work, self._work = self._work, work_done(look.values)
-        return not self._was_busy or work is None or self._work > work
+        return not self._was_busy or self._work != work  # less than before: it was started anew
 
     def _standstill(self, look: Look) -> str:
         moved_at_s = look.at_s if self._moved_at_s is None else self._moved_at_s

@@ -64,7 +64,7 @@ class StrandCall:
 
     def failed(self, failure: str, detail: str) -> None:
         """Hear that the connection broke."""
-        self._generation.broken("connect" if failure == "connect" else "reset", detail)
+        self._generation.failed(failure, detail)
 
     def _broken(self, error: UnderlayError, failure: Failure) -> None:
         self._generation.broken(self._generation.blame(error, failure), error.message)
@@ -117,6 +117,7 @@ class Generation(Exchange):
                 )
                 if self._paused:
                     call.call.pause()
+        self._flush()  # a strand may have ended by being taken up
         self._end_if_all_ended()
 
     def _take_up(self, strand: StrandProgress, *, again: bool) -> Resume | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from underlay.control.effects import Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished
 from underlay.domain.answer import Receipt, Usage
-from underlay.domain.errors import UnderlayError
+from underlay.domain.errors import NotSupported, UnderlayError
 from underlay.live.engines.connections import Call
 from underlay.live.gateway.exchange import JSON, Exchange
 
@@ -61,6 +61,8 @@ class Inquiry(Exchange):
 
     def _read(self, body: bytes) -> Usage:
         """Read the answer. Counting is free: only embeddings use tokens."""
+        if self._code in (404, 405):  # no sign of ill health: whoever asks again would hear the same
+            raise NotSupported(f"the engine of this model cannot do {self.ask.prompt.operation}s")
         if self._code != 200:
             raise self._adapter.error(self._code, body)
         if self.ask.prompt.operation == "count":
@@ -68,10 +70,6 @@ class Inquiry(Exchange):
             return Usage()
         self._vectors, usage = self._adapter.read_embeddings(body)
         return usage
-
-    def failed(self, failure: str, detail: str) -> None:
-        """Hear that the connection broke."""
-        self.broken("connect" if failure == "connect" else "reset", detail)
 
     def broken(self, failure: Failure, detail: str) -> None:
         """Report that the attempt failed; what comes next is the desk's decision."""
