@@ -42,7 +42,7 @@ SCRIPTED_SETTINGS: dict[str, Any] = {
 }
 REAL_SETTINGS: dict[str, Any] = {
     "models": [
-        {"name": "gemma", "engine": {"replicas": 1, "slots": 4, "threads": 2}},
+        {"name": "gemma", "engine": {"replicas": 1, "slots": 4, "threads": 1}},
         {"name": "vectors", "engine": {"replicas": 1, "slots": 1, "threads": 1, "embeddings": True}},
     ]
 }
