@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai_platform import (
+from tests.dialects.openai.openai_platform import (
     CALLS,
     OPENING,
     TEXT,

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
-from openai_platform import TEXT, TEXTS, Platform, complete, data_of, reply, written
+from tests.dialects.openai.openai_platform import TEXT, TEXTS, Platform, complete, data_of, reply, written
 
 from underlay.domain.answer import Piece, Strand, StrandEnd, TokenLogprob
 from underlay.domain.errors import BadRequest

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 from openai.types import CreateEmbeddingResponse
-from openai_platform import OPENING, RECEIPT, Platform, parse
+from tests.dialects.openai.openai_platform import OPENING, RECEIPT, Platform, parse
 
 from underlay.dialects.openai import OPENAI
 from underlay.dialects.wire import Route

@@ -2,7 +2,7 @@ import json
 
 import openai
 import pytest
-from openai_platform import Platform
+from tests.dialects.openai.openai_platform import Platform
 
 from underlay.dialects.openai import OPENAI
 from underlay.domain import errors as e

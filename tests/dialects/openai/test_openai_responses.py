@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
-from openai_platform import (
+from tests.dialects.openai.openai_platform import (
     CALLS,
     OPENING,
     RECEIPT,

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_platform import parse
+from tests.dialects.openai.openai_platform import parse
 
 from underlay.dialects.openai import IGNORED, OPENAI, REFUSED, chat, completions, embeddings, responses
 from underlay.dialects.wire import Dialect, Route
