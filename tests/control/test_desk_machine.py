@@ -427,7 +427,7 @@ class DeskMachine(RuleBasedStateMachine):
 
 TestDesk = DeskMachine.TestCase
 TestDesk.settings = pace(
-    max_examples=int(os.environ.get("DESK_EXAMPLES", "30")),
+    max_examples=int(os.environ.get("DESK_EXAMPLES", "20")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
