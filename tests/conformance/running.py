@@ -31,7 +31,7 @@ ROOT = HERE.parents[1]
 SUITE = HERE / "suite"
 PYTHONS = {"current": Path(sys.executable), "previous": ROOT / ".venv-previous" / "bin" / "python"}
 SDKS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google-genai"}
-SUITE_LIMIT_S = 150
+SUITE_LIMIT_S = 200
 
 GOOD, BAD, NOT_APPLICABLE = "✓", "✗", "\N{EN DASH}"
 _WORSE = (NOT_APPLICABLE, GOOD, BAD)
@@ -144,6 +144,7 @@ def _make_keys(data_dir: Path) -> dict[str, Any]:
             "revoked": revoked.secret,
             "single": make(limits=Limits(concurrent=1)).secret,
             "rare": make(limits=Limits(requests_per_minute=1)).secret,
+            "metered": make(limits=Limits(requests_per_minute=1_000)).secret,
             "doomed": [(minted.secret, minted.key.id) for minted in doomed],
         }
 

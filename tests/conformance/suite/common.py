@@ -25,7 +25,7 @@ MODEL = os.environ["UNDERLAY_TEST_MODEL"]
 KEYS_COMMAND = json.loads(os.environ.get("UNDERLAY_TEST_KEYS_COMMAND", "[]"))
 
 # Keys beside KEY: "poor" may use another model only, "revoked" is, "single" may have one request open, "rare" may
-# ask once a minute; "doomed" are pairs of a secret and its id, to be revoked, one for each way of calling.
+# ask once a minute, "metered" a thousand times; "doomed" are pairs of a secret and its id, to be revoked, one for each way of calling.
 KEYS = json.loads(os.environ.get("UNDERLAY_TEST_KEYS", "{}"))
 
 # The models of the platform that is under test, beside MODEL, which has two replicas.
@@ -36,7 +36,6 @@ MORTAL = "mortal"  # one replica, which dies when told
 VECTORS = "vectors"  # embeddings
 
 DIMENSIONS = 8
-SILENT_S = 0.6  # longer than the platform's keep-alive
 
 
 def word(index: int) -> str:
@@ -204,9 +203,22 @@ def occupied(model: str, key: str = KEY, *, waiting: int = 0):
             time.sleep(0.02)
 
 
-def _ask(model: str, key: str) -> http.client.HTTPConnection:
+def silence(text: str) -> list[bytes]:
+    """What the platform sends, chunk by chunk, from the head of a stream to its first event."""
+    connection = _ask(MODEL, KEY, text)
+    try:
+        reply = connection.getresponse()
+        chunks = [reply.read1()]
+        while not chunks[-1].startswith(b"data:"):
+            chunks.append(reply.read1())
+        return chunks[:-1]
+    finally:
+        connection.close()
+
+
+def _ask(model: str, key: str, text: str = "[[tokens=2000 itl=20]]") -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(URL).netloc, timeout=30)
-    message = {"role": "user", "content": "[[tokens=2000 itl=20]]"}
+    message = {"role": "user", "content": text}
     body = json.dumps({"model": model, "messages": [message], "stream": True})
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     connection.request("POST", "/v1/chat/completions", body, headers)

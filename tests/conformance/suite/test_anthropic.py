@@ -171,10 +171,12 @@ async def test_message_parameters(api):
 
 
 async def test_raw_response(api):
-    """with_raw_response: request-id, what it cost"""
-    raw = await call(client(api).messages.with_raw_response.create, **asking("[[tokens=2]]"))
+    """with_raw_response: request-id, rate limits, what it cost"""
+    raw = await call(client(api, key=KEYS["metered"]).messages.with_raw_response.create, **asking("[[tokens=2]]"))
     assert raw.headers["request-id"] == raw.headers["x-request-id"]
     assert float(raw.headers["x-cost-usd"]) > 0
+    assert raw.headers["anthropic-ratelimit-requests-limit"] == "1000"
+    assert raw.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
     assert (await call(raw.parse)).content[0].text == words(2)
 
 

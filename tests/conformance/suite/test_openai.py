@@ -30,6 +30,7 @@ from common import (
     mortal_again,
     occupied,
     revoke,
+    silence,
     trace,
     traced,
     words,
@@ -211,11 +212,14 @@ async def test_chat_parameters(api):
 
 async def test_raw_response(api):
     """with_raw_response: x-request-id, rate limits, what it cost"""
-    asked = client(api, key=KEYS["single"]).chat.completions.with_raw_response.create
+    asked = client(api, key=KEYS["metered"]).chat.completions.with_raw_response.create
     raw = await call(asked, model=MODEL, messages=said("[[tokens=2]]"))
     assert raw.headers["x-request-id"].startswith("req_")
     assert float(raw.headers["x-cost-usd"]) > 0
     assert "routing" in raw.headers["server-timing"]
+    assert raw.headers["x-ratelimit-limit-requests"] == "1000"
+    assert 0 < int(raw.headers["x-ratelimit-remaining-requests"]) < 1_000
+    assert raw.headers["x-ratelimit-reset-requests"].endswith("s")
     assert (await call(raw.parse)).choices[0].message.content == words(2)
 
 
@@ -658,6 +662,9 @@ async def test_revoked_in_stream(api):
 
 async def test_silence(api):
     """silences and their keep-alives, before the first token and between tokens"""
+    blank = silence("[[tokens=1 ttft=900]]")
+    assert blank
+    assert set(blank) == {b"\n"}
     stream = await chat(api, "[[tokens=3 ttft=800 itl=600]]", stream=True)
     chunks = await gathered(stream)
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == words(3)
