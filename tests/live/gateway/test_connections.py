@@ -221,7 +221,7 @@ async def test_nobody_there():
     hearing = Hearing()
     pool.call(("127.0.0.1", 1), EngineRequest("GET", "/"), hearing)
     await asyncio.wait_for(hearing.over.wait(), 5)
-    assert hearing.end == "connect"
+    assert hearing.end == "refused"
 
 
 async def test_an_aborted_call_is_heard_of_no_more_and_its_connection_is_destroyed():
