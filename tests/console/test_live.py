@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-
 from tests.support.platform import RunningPlatform, running_platform
 
 from .test_browser import CHROMIUM, FLAGS, Watch

@@ -79,9 +79,7 @@ class Dialect(Protocol):
     def writer(self, route: Route, ask: Ask, opening: Opening) -> Writer:
         """Make the writer of a streamed reply."""
 
-    def reply(
-        self, route: Route, ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receipt
-    ) -> bytes:
+    def reply(self, route: Route, ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receipt) -> bytes:
         """Write a whole reply."""
 
     def counted(self, route: Route, opening: Opening, tokens: int) -> bytes:

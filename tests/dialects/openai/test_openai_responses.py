@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
 from tests.dialects.openai.openai_platform import (
     CALLS,
     OPENING,
@@ -19,7 +20,6 @@ from tests.dialects.openai.openai_platform import (
     writer,
     written,
 )
-from pydantic import TypeAdapter
 
 from underlay.dialects.openai import (
     cancel_refusal,

@@ -461,6 +461,8 @@ class _Child(_Replica):
             await asyncio.wait((gone,), timeout=_TERMINATE_S)
             if gone.done():
                 break
+        # They end with the pipes, unless something that the child left behind keeps those open.
+        await asyncio.wait(self._readers, timeout=_TERMINATE_S)
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
