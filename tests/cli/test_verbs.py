@@ -13,7 +13,8 @@ from underlay.cli.journey import waterfall
 from underlay.domain.answer import Usage
 from underlay.domain.views import Hop, Journey, LedgerRow, PlatformRow
 from underlay.live import keyring, locate
-from underlay.live.store import Store, StoreWriter
+from underlay.live.store import Store
+from underlay.live.store_writer import StoreWriter
 from underlay.twin import replay as twin_replay
 
 from .stub import JOURNEY, KEY, REQUEST_ID, platform

@@ -14,7 +14,8 @@ from underlay.domain.keys import Key
 from underlay.domain.money import Price
 from underlay.domain.policy import DeskSettings, ModelPolicy
 from underlay.live import journal_file
-from underlay.live.store import Store, StoreWriter
+from underlay.live.store import Store
+from underlay.live.store_writer import StoreWriter
 from underlay.twin.replay import replay
 
 KEY = Key(id="key_1", digest="d" * 64, tenant="acme", name="n", prefix="ul_", created_s=0.0)

@@ -35,7 +35,7 @@ from underlay.live.engines.adapter import Adapter
 from underlay.live.engines.connections import Address, Pool
 from underlay.live.journal_file import JournalFile, book
 from underlay.live.settings import EngineSettings
-from underlay.live.store import StoreWriter
+from underlay.live.store_writer import StoreWriter
 
 log = structlog.get_logger("underlay.driver")
 

@@ -20,7 +20,8 @@ from underlay.control.effects import AnyEffect, Charge
 from underlay.control.events import AnyEvent, ClientGone
 from underlay.domain.policy import DeskSettings
 from underlay.domain.views import LedgerRow
-from underlay.live.store import Store, StoreWriter
+from underlay.live.store import Store
+from underlay.live.store_writer import StoreWriter
 
 log = structlog.get_logger("underlay.journal")
 

@@ -40,7 +40,8 @@ from underlay.live.gateway.listener import Gateway
 from underlay.live.gateway.shelf import Shelf
 from underlay.live.metrics import Metrics
 from underlay.live.settings import ModelSettings, Settings
-from underlay.live.store import KeyWatch, Store, StoreWriter
+from underlay.live.store import KeyWatch, Store
+from underlay.live.store_writer import StoreWriter
 from underlay.live.views import LiveViews
 from underlay.live.warming import warm
 

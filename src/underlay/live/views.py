@@ -17,7 +17,8 @@ from underlay.live import keyring
 from underlay.live.driver import Driver
 from underlay.live.fleet.process import ProcessFleet
 from underlay.live.metrics import Metrics
-from underlay.live.store import Store, StoreWriter
+from underlay.live.store import Store
+from underlay.live.store_writer import StoreWriter
 
 _REMEMBERED = 500
 _LAG_MAX_S = 30.0
