@@ -15,7 +15,8 @@ from underlay.domain.money import usd
 from underlay.domain.prompt import Ask
 from underlay.domain.views import Journey
 from underlay.live.driver import Driver
-from underlay.live.gateway.http import Headers, Request
+from underlay.live.gateway.framing import Headers
+from underlay.live.gateway.http import Request
 from underlay.live.gateway.trail import Trail
 
 JSON = ("content-type", "application/json")

@@ -14,28 +14,23 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Protocol, cast
 
 import httptools
 
 from underlay.domain.errors import (
-    BadRequest,
     BodyTooLarge,
     HeadersTooLarge,
     Overloaded,
     RequestTimeout,
     UnderlayError,
 )
+from underlay.live.gateway import framing
+from underlay.live.gateway.framing import Headers
 from underlay.live.settings import PublicSettings
 
 _PIPELINED_MAX = 8
 _LINGER_S = 2.0  # how long a refused client may go on sending, so that it gets to read why
-_STATUS_LINE = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
-_STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
-_STATUS_LINE[529] = b"HTTP/1.1 529 Overloaded\r\n"
-
-Headers = tuple[tuple[str, str], ...]
 
 
 class Request:
@@ -180,7 +175,7 @@ class Connection(asyncio.Protocol):
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            self._reject(_told(error))
+            self._reject(framing.refusal(error))
         else:
             first = phase == "idle" and self._phase == "head"
             if self._begun == begun + first and (first or self._phase == phase):  # all of it of one head or body
@@ -248,26 +243,26 @@ class Connection(asyncio.Protocol):
         request, parser, settings = self._request, self._parser, self._listener.settings
         lines = sum(len(name) + len(value) + 4 for name, value in self._header_list)
         if lines + len(self._target) > settings.header_bytes_max:
-            raise _Refused(self._head_too_large())
+            raise framing.Refused(self._head_too_large())
         request.method = parser.get_method().decode("latin-1")
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive()
-        path, _, query = _origin_form(self._target).partition(b"?")
+        path, _, query = framing.origin_form(self._target).partition(b"?")
         request.path, request.query = path.decode("latin-1"), query.decode("latin-1")
-        request.headers = _folded(self._header_list)
-        _check_head(request, self._header_list)
+        request.headers = framing.folded(self._header_list)
+        framing.check_head(request.method, request.version, self._header_list)
         self._phase = "body"
         self._head_bytes = 0
         if parser.should_upgrade():
-            self._upgrading = _framing(request.headers)
+            self._upgrading = framing.body_line(request.headers)
         self.deadline = time.monotonic() + settings.body_timeout_s
         length = request.headers.get("content-length", "0")
         if length.isdigit() and int(length[:20]) > settings.body_bytes_max:
-            raise _Refused(self._body_too_large())
+            raise framing.Refused(self._body_too_large())
         try:
             self._listener.screen(request)
         except UnderlayError as error:
-            raise _Refused(error) from error
+            raise framing.Refused(error) from error
         if request.headers.get("expect", "").lower() == "100-continue" and not (self.busy or self._backlog):
             self.write_raw(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -277,7 +272,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self._listener.settings.body_bytes_max:
-            raise _Refused(self._body_too_large())
+            raise framing.Refused(self._body_too_large())
         self._body.append(body)
 
     def on_message_complete(self) -> None:
@@ -337,7 +332,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: Request, status: int, headers: Headers, body: bytes) -> None:
         """Send one whole reply, and be ready for the next request."""
         keep = self._keeps(request)
-        head = _head(status, headers, keep, "" if status == 204 else f"content-length: {len(body)}\r\n")
+        head = framing.head(status, headers, keep, "" if status == 204 else f"content-length: {len(body)}\r\n")
         self.write_raw(head if request.method == "HEAD" else head + body)
         self.finish(keep)
 
@@ -345,17 +340,17 @@ class Connection(asyncio.Protocol):
         """Send the head of a streamed 200 and its first bytes."""
         self._chunked = request.version == "1.1"
         keep = self._keeps(request) and self._chunked
-        head = _head(200, headers, keep, "transfer-encoding: chunked\r\n" if self._chunked else "")
-        self.write_raw(head + (_chunk(first) if self._chunked and first else first))
+        head = framing.head(200, headers, keep, "transfer-encoding: chunked\r\n" if self._chunked else "")
+        self.write_raw(head + (framing.chunk(first) if self._chunked and first else first))
 
     def stream(self, data: bytes) -> None:
         """Send more of a stream: one write, so that one event is one packet."""
-        self.write_raw(_chunk(data) if self._chunked else data)
+        self.write_raw(framing.chunk(data) if self._chunked else data)
 
     def end_stream(self, request: Request, last: bytes) -> None:
         """Send the last of a stream and its end."""
         if self._chunked:
-            self.write_raw((_chunk(last) if last else b"") + b"0\r\n\r\n")
+            self.write_raw((framing.chunk(last) if last else b"") + b"0\r\n\r\n")
         elif last:
             self.write_raw(last)
         self.finish(self._keeps(request) and self._chunked)
@@ -440,76 +435,8 @@ class Connection(asyncio.Protocol):
         if self.busy or self._backlog:  # nothing may be put into the middle of a reply: it is the last one
             return
         head: list[tuple[bytes, bytes]] = getattr(self, "_header_list", [])
-        path = _origin_form(getattr(self, "_target", b"")).partition(b"?")[0].decode("latin-1")
-        self._listener.refuse(self, error, path, _folded(head))
-
-
-class _Refused(Exception):
-    """Carries our own refusal through httptools' callbacks."""
-
-    def __init__(self, error: UnderlayError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-def _told(error: Exception) -> UnderlayError:
-    """The refusal behind a parser error: ours if a callback raised it, else a malformed request."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, _Refused):
-            return cause.error
-        cause = cause.__cause__ or cause.__context__
-    return BadRequest(f"not HTTP/1.1: {error}")
-
-
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target. Whoever takes us for a proxy names a host before them; it means nothing."""
-    if target.startswith(b"/"):
-        return target
-    scheme, found, rest = target.partition(b"://")
-    if not found or scheme.lower() not in (b"http", b"https"):
-        return target
-    _, slash, path = rest.partition(b"/")
-    return slash + path if slash else b"/"
-
-
-def _framing(headers: dict[str, str]) -> bytes:
-    """The header line that says how long the body is; nothing if there is none."""
-    if "transfer-encoding" in headers:
-        return f"transfer-encoding: {headers['transfer-encoding']}".encode("latin-1")
-    length = headers.get("content-length", "0")
-    return b"" if length.strip("0") == "" else f"content-length: {length}".encode("latin-1")
-
-
-def _check_head(request: Request, header_list: list[tuple[bytes, bytes]]) -> None:
-    """Refuse what llhttp lets pass and RFC 9112 does not."""
-    if request.version not in ("1.0", "1.1"):
-        raise _Refused(BadRequest(f"this listener speaks HTTP/1.1, not HTTP/{request.version}"))
-    if request.method == "CONNECT":
-        raise _Refused(BadRequest("this listener is no tunnel"))
-    hosts = sum(name.lower() == b"host" for name, _ in header_list)
-    if hosts > 1 or (hosts == 0 and request.version == "1.1"):
-        raise _Refused(BadRequest(f"a request has one Host header, this one has {hosts}"))
-
-
-def _folded(header_list: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers as a dictionary; repeated ones are joined by commas, as RFC 9110 has it."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in header_list:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _head(status: int, headers: Headers, keep: bool, framing: str) -> bytes:
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    assert lines.count("\n") == len(headers), "a header value with a line break"
-    closing = "" if keep else "connection: close\r\n"
-    return _STATUS_LINE[status] + f"{lines}{closing}{framing}\r\n".encode("latin-1")
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+        path = framing.origin_form(getattr(self, "_target", b"")).partition(b"?")[0].decode("latin-1")
+        self._listener.refuse(self, error, path, framing.folded(head))
 
 
 def connection_factory(listener: Listener) -> Callable[[], Connection]:

@@ -31,8 +31,9 @@ from underlay.domain.views import Journey
 from underlay.live import keyring
 from underlay.live.driver import Driver, Performer
 from underlay.live.gateway.exchange import JSON, Exchange
+from underlay.live.gateway.framing import Headers
 from underlay.live.gateway.generation import Generation
-from underlay.live.gateway.http import Connection, Headers, Occupant, Request, connection_factory
+from underlay.live.gateway.http import Connection, Occupant, Request, connection_factory
 from underlay.live.gateway.inquiry import Inquiry
 from underlay.live.gateway.shelf import Shelf
 from underlay.live.gateway.trail import Trail
