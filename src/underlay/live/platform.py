@@ -119,6 +119,7 @@ class Platform:
         with Store(self.data_dir) as store, contextlib.closing(StoreWriter(self.data_dir)) as writer:
             self.store, self.writer = store, writer
             cut_off = journal_file.settle_old(self.data_dir, store, writer)
+            writer.flush()  # who looks at the ledger from here on sees it whole
             if cut_off:
                 log.warning("an earlier run was cut off", requests=cut_off, settled="by what they had used")
             self._assemble()

@@ -38,6 +38,11 @@ VECTORS = "vectors"  # embeddings
 DIMENSIONS = 8
 
 
+def mistyped(key: str) -> str:
+    """The key with another last letter than its own."""
+    return key[:-1] + ("x" if not key.endswith("x") else "y")
+
+
 def word(index: int) -> str:
     """The text of token number ``index`` of every scripted answer."""
     return f" éw{index}" if index % 7 == 3 else f" 😀w{index}" if index % 11 == 5 else f" w{index}"

@@ -21,6 +21,7 @@ from common import (
     freed,
     gathered,
     journeys,
+    mistyped,
     mortal_again,
     occupied,
     revoke,
@@ -304,7 +305,7 @@ async def test_error_prompt_too_long(api, model):
 
 
 @pytest.mark.parametrize(
-    "key", ["nonsense", KEY[:-1] + "x", KEYS.get("revoked", "")], ids=["none", "mistyped", "revoked"]
+    "key", ["nonsense", mistyped(KEY), KEYS.get("revoked", "")], ids=["none", "mistyped", "revoked"]
 )
 async def test_error_key(api, key):
     """401: no such key, a mistyped one, a revoked one"""

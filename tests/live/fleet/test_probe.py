@@ -38,6 +38,11 @@ def test_work_without_progress_is_given_up():
     assert judge(*(at(n, working(7), 1.0) for n in range(6)))[:5] == ["", "", "", "", "no progress"]
 
 
+def test_work_that_has_just_begun_is_not_blamed_for_the_idle_time_before_it():
+    looks = [at(0, IDLE), at(40, working(5)), at(41, working(5)), at(42, working(6))]
+    assert judge(*looks, strikes=3, stall_s=30) == [""] * 4
+
+
 def test_progress_is_life():
     assert set(judge(*(at(n, working(n), 1.0) for n in range(50)))) == {""}
 

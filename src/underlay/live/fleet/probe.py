@@ -121,9 +121,11 @@ class Watch:
         """Whether there is nothing to do, or something has been done since the last look."""
         if look.values is None:
             return not self._was_busy
-        self._was_busy = busy(look.values)
+        was_busy, self._was_busy = self._was_busy, busy(look.values)
         work, self._work = self._work, work_done(look.values)
-        return not self._was_busy or self._work != work  # less than before: it was started anew
+        if not (was_busy and self._was_busy):  # what has just begun may not have got anywhere yet
+            return True
+        return self._work != work  # less than before: it was started anew
 
     def _standstill(self, look: Look) -> str:
         moved_at_s = look.at_s if self._moved_at_s is None else self._moved_at_s
