@@ -92,6 +92,7 @@ class Generation(Exchange):
         self._seen_attempt = 0  # the attempt whose first token has been reported
         self._paused = False
         self._finished = False
+        self._first_token_due = False  # the present attempt's first token has not been reported yet
         self._unsent: list[bytes] = []
         self._engine = self.driver.engine_settings(self.ask.prompt.model)
 
@@ -151,6 +152,7 @@ class Generation(Exchange):
         self.trail.hop(name, self._dispatched_at, now, who=self.replica, why=why)
         self.stop_engine()
         self._flush()
+        self._report_first_token()
         delivered = sum(strand.delivered_tokens for strand in self.strands)
         self.driver.submit(
             AttemptFailed(
@@ -180,6 +182,7 @@ class Generation(Exchange):
                 self._note_timings(event)
                 self._strand_ended(index, strand, event.end)
         self._flush()
+        self._report_first_token()  # after the caller has it: the desk can wait
         self._report_progress()
         self._end_if_all_ended()
 
@@ -195,18 +198,24 @@ class Generation(Exchange):
         tokens = event.prompt_tokens
         self.trail.hop("prefill", self._dispatched_at, now, who=self.replica, why=why, tokens=tokens)
         self._dispatched_at = now
+        self._first_token_due = True
+        if self.ask.stream and not self._opened:
+            self._opened = True
+            self._unsent.append(self.writer.open(Usage(self._prompt_tokens, self._cached_tokens)))
+
+    def _report_first_token(self) -> None:
+        if not self._first_token_due:
+            return
+        self._first_token_due = False
         self.driver.submit(
             FirstToken(
                 at=self.driver.now(),
                 ticket=self.ticket,
                 attempt=self.attempt,
-                prompt_tokens=self._prompt_tokens,
+                prompt_tokens=self._prompt_tokens or 0,
                 cached_tokens=self._cached_tokens,
             )
         )
-        if self.ask.stream and not self._opened:
-            self._opened = True
-            self._unsent.append(self.writer.open(Usage(self._prompt_tokens, self._cached_tokens)))
 
     def _note_timings(self, event: EngineEvent) -> None:
         self._prompt_tokens = self._prompt_tokens or event.prompt_tokens
