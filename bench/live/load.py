@@ -58,7 +58,7 @@ class Client(asyncio.Protocol):
         seen = self._tail + data
         self._tail = seen[-(len(self._marker) - 1) :]
         one.events.extend([now] * seen.count(self._marker))
-        one.clean = one.status == 200 and seen.endswith(b"0\r\n\r\n")
+        one.clean = one.status == 200 and seen.endswith(b"\r\n0\r\n\r\n")
         if one.clean or one.status != 200:
             self._end()
 
@@ -116,7 +116,10 @@ async def closed_loop(
 
     async def one(number: int) -> None:
         await asyncio.sleep(over_s * number / streams)
-        finished.extend([await clients[number].ask(target[2]) for _ in range(rounds)])
+        for _ in range(rounds):
+            if not clients[number].open:  # some servers close after a stream
+                clients[number] = await connect(target, marker)
+            finished.append(await clients[number].ask(target[2]))
 
     began = time.monotonic()
     async with asyncio.timeout(300):
