@@ -116,6 +116,7 @@ class ProcessFleet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         for replica in self._replicas:
+            await replica.end()
             replica.status.step("stopped")
 
     def statuses(self) -> list[ReplicaStatus]:

@@ -111,6 +111,10 @@ class Replica:
         """Bring it to where it answers, or raise ``ReplicaFailed``."""
         raise NotImplementedError
 
+    async def end(self) -> None:
+        """Leave nothing of it behind, also where the task of its life was cancelled while it did that."""
+        await self._end()
+
     async def _end(self) -> None:
         """Leave nothing of it behind."""
 
