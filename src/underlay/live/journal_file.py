@@ -1,6 +1,6 @@
 """The live journal on disk: every event with its effects, written before the effects are performed.
 
-Bytes go to the operating system at once for what settles a request and within 50 ms for the rest, so they survive
+Bytes go to the operating system at once for what a bill depends on and within 50 ms for the rest, so they survive
 kill -9 of this process; a power failure may cost the last seconds (nothing is forced to the disk: no fsync).
 Each run begins a segment of its own. ``settle_old`` books what an earlier run had decided but not stored.
 """
@@ -17,7 +17,7 @@ import structlog
 from underlay.control import journal
 from underlay.control.desk import Desk, assemble
 from underlay.control.effects import AnyEffect, Charge
-from underlay.control.events import AnyEvent, ClientGone
+from underlay.control.events import AnyEvent, ClientGone, Progress
 from underlay.domain.policy import DeskSettings
 from underlay.domain.views import LedgerRow
 from underlay.live.store import Store
@@ -49,9 +49,10 @@ class JournalFile:
         self.flush()
 
     def append(self, event: AnyEvent, effects: list[AnyEffect]) -> None:
-        """Write down what happened and what was decided; at once if it settles a request."""
+        """Write down what happened and what was decided; at once if a bill depends on it."""
         self._keep(journal.encode(journal.Entry(event, effects)))
-        if self.last_error is None and any(type(effect) is Charge for effect in effects):
+        billed = type(event) is Progress or any(type(effect) is Charge for effect in effects)
+        if self.last_error is None and billed:
             self.flush()
         elif self._flush_due is None:
             self._flush_due = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
