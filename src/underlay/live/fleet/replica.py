@@ -74,7 +74,7 @@ class Replica:
                 log.exception("replica watch failed", replica=self.status.name)
                 self._lost(f"{type(error).__name__}: {error}")
             finally:
-                await self._end()
+                await self.end()
                 self.settled.set()
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(2 * self._pause_s, _BACKOFF_MAX_S)
@@ -112,11 +112,7 @@ class Replica:
         raise NotImplementedError
 
     async def end(self) -> None:
-        """Leave nothing of it behind, also where the task of its life was cancelled while it did that."""
-        await self._end()
-
-    async def _end(self) -> None:
-        """Leave nothing of it behind."""
+        """Leave nothing of it behind; once more, if the task of its life was cancelled while it did that."""
 
     async def _nap(self, seconds: float) -> None:
         """Wait until the next look."""
@@ -296,7 +292,7 @@ class Child(Replica):
         words = " | ".join(line.strip() for line in self._log if line.strip())
         return f": {words}" if words else ""
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """End the process, gently if it listens, and wait for it."""
         process, gone = self._process, self._gone
         if process is None or gone is None:
