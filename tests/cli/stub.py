@@ -111,6 +111,12 @@ class Handler(BaseHTTPRequestHandler):
         self.reply({"error": {"message": "this key is unknown", "code": "invalid_api_key"}}, 401)
         return False
 
+    def drain(self, asked):
+        if asked["replica"] == REPLICA["name"]:
+            self.reply(REPLICA | {"state": self.server.states.pop(0)})
+        else:
+            self.reply({"error": {"message": "there is no such replica", "code": "not_found"}}, 404)
+
     def do_GET(self):
         url = self.server.url
         if not self.allowed():
@@ -120,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/api/platform":
             self.reply(PLATFORM | {"public_url": url, "console_url": url})
         elif self.path == "/api/replicas":
-            self.reply([REPLICA])
+            self.reply([REPLICA | {"state": self.server.states.pop(0)}])
         elif self.path.startswith("/api/journeys?"):
             self.reply([JOURNEY])
         elif self.path == f"/api/journeys/{REQUEST_ID}" and self.server.ready_after <= 0:
@@ -130,8 +136,12 @@ class Handler(BaseHTTPRequestHandler):
             self.reply({"error": {"message": "no such journey", "code": "not_found"}}, 404)
 
     def do_POST(self):
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(asked)
         if not self.allowed():
+            return
+        if self.path == "/api/replicas/drain":
+            self.drain(asked)
             return
         self.send_response(200)
         self.send_header("x-request-id", REQUEST_ID)
@@ -151,6 +161,7 @@ def platform(data_dir, answer=None):
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     server.answer = list(frames("Par", "is.")) if answer is None else answer
     server.asked, server.ready_after, server.cut = [], 1, False
+    server.states = ["ready"] * 100
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     if data_dir is not None:

@@ -134,6 +134,30 @@ def test_ps_shows_platform_and_replicas(underlay, data_dir):
     assert underlay("ps").exit_code == 7
 
 
+# drain
+
+
+def test_a_replica_is_drained_and_put_back(underlay, data_dir):
+    with platform(data_dir) as server:
+        server.states[:] = ["draining", "ready"]
+        assert underlay("drain", "r1").stdout == "r1 is draining; 1 stream is on it\n"
+        server.states[:] = ["draining", "draining", "lost", "drained"]
+        waited = underlay("drain", "r1", "--wait")
+        assert waited.stdout == "r1 is drained\n"
+        assert waited.stderr.splitlines() == ["r1 is draining; 1 stream is on it", "r1 is lost"]
+        server.states[:] = ["ready"]
+        assert json.loads(underlay("drain", "r1", "--undo", "--json").stdout)["replica"]["state"] == "ready"
+        asked = [(body["replica"], body["drain"]) for body in server.asked]
+        assert asked == [("r1", True), ("r1", True), ("r1", False)]
+        server.states[:] = ["draining", "draining"]
+        assert "no other replica of m is ready" in underlay("drain", "r1").stderr
+        unknown = underlay("drain", "r2")
+        assert (unknown.exit_code, unknown.stdout) == (3, "")
+        assert "there is no such replica" in unknown.stderr
+        assert underlay("drain", "r1", "--key", "ul_wrong").exit_code == 4
+    assert underlay("drain", "r1").exit_code == 7
+
+
 # ledger
 
 

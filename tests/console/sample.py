@@ -6,8 +6,11 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from underlay.console.views import LedgerGroup
 from underlay.domain.answer import ModelCard, Usage
+from underlay.domain.errors import NotFound
 from underlay.domain.views import Hop, Journey, LedgerRow, PlatformRow, ReplicaRow
 
 CONSOLE_KEY = "ul_local_key_of_the_sample"
@@ -144,6 +147,7 @@ class SampleViews:
     )
     secrets: dict[str, str] = field(default_factory=lambda: {CONSOLE_KEY: "key_local"})
     handed: itertools.count[int] = field(default_factory=itertools.count)
+    drained: list[tuple[str, bool]] = field(default_factory=list)
 
     def platform(self) -> PlatformRow:
         return PlatformRow(
@@ -161,6 +165,13 @@ class SampleViews:
 
     def replicas(self) -> list[ReplicaRow]:
         return replicas() if self.cards else []
+
+    def drain(self, replica: str, *, drain: bool) -> ReplicaRow:
+        for row in self.replicas():
+            if row.name == replica:
+                self.drained.append((replica, drain))
+                return structs.replace(row, state="draining" if drain else "ready")
+        raise NotFound("there is no such replica", param="replica")
 
     def journey(self, request_id: str) -> Journey | None:
         return next((story for story in self.stories if story.id == request_id), None)

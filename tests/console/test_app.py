@@ -262,6 +262,33 @@ def test_records_are_sent_as_the_domain_defines_them(client, views):
         assert msgspec.json.decode(found, type=list[LedgerRow]) == views.ledger(group)
 
 
+def test_a_replica_is_drained_and_put_back(client, views):
+    name = views.replicas()[0].name
+    for drain, state in ((True, "draining"), (False, "ready")):
+        reply = client.post("/api/replicas/drain", json={"replica": name, "drain": drain}, headers=BEARER)
+        assert (reply.status_code, reply.json()["name"], reply.json()["state"]) == (200, name, state)
+    assert views.drained == [(name, True), (name, False)]
+    unknown = client.post("/api/replicas/drain", json={"replica": "x/0", "drain": True}, headers=BEARER)
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "replica")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"replica": 1, "drain": true}', b'{"replica": "m/0"}', b"x" * 5000])
+def test_a_malformed_drain_is_the_callers_fault(client, views, body):
+    reply = client.post("/api/replicas/drain", content=body, headers=BEARER)
+    assert reply.status_code in (400, 413)
+    assert views.drained == []
+
+
+def test_draining_needs_a_key_and_the_consoles_own_page(client, views):
+    body = {"replica": views.replicas()[0].name, "drain": True}
+    assert client.post("/api/replicas/drain", json=body).status_code == 401
+    log_in(client)
+    other = {"origin": "http://127.0.0.1:9999", "sec-fetch-site": "same-site"}
+    assert client.post("/api/replicas/drain", json=body, headers=other).status_code == 403
+    assert client.post("/api/replicas/drain", json=body).status_code == 200
+    assert views.drained == [(body["replica"], True)]
+
+
 def test_journeys_are_paged_by_time(client, views):
     client.headers.update(BEARER)
     seen: list[str] = []

@@ -66,7 +66,10 @@ class Bench:
         return self.desk.replicas[replica].load
 
     def waiting(self) -> list[str]:
-        return [name for queue in self.desk.waiting.values() for name in queue]
+        """Who waits: those for whom not every replica will do first, then the line by arrival."""
+        aside = [name for desk in self.desk.desks.values() for name in desk.aside]
+        line = {ticket.name for desk in self.desk.desks.values() for ticket in desk.line}
+        return aside + [name for name in self.desk.tickets if name in line]
 
 
 def kinds(effects: list[AnyEffect]) -> list[str]:

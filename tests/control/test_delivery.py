@@ -194,3 +194,27 @@ def test_tool_calls_are_gathered_from_their_parts():
         ToolCall("call_1", "weather", '{"city":"Bern"}'),
         ToolCall("call_2", "time", "{}"),
     )
+
+
+def test_a_call_broken_off_goes_on_from_its_tokens():
+    """I7: what was delivered of a call is kept token by token, and counted."""
+    strand = StrandProgress()
+    strand.accept(EngineEvent(Piece(tool_calls=(ToolCallDelta(0, "c", "f", '{"a'),)), (1, 2, 3), 3))
+    strand.accept(EngineEvent(Piece(tool_calls=(ToolCallDelta(0, arguments='":'),)), (4,), 4))
+    strand.accept(EngineEvent(None, (5,), 5))
+    assert strand.resume() == Resume("", (1, 2, 3, 4), 4, (ToolCall("c", "f", '{"a":'),))
+    strand.accept(
+        EngineEvent(Piece(tool_calls=(ToolCallDelta(0, arguments="1}"),)), (6,), 1, end=StrandEnd("tool_calls"))
+    )
+    assert strand.completion_tokens == 5
+    assert strand.whole().tool_calls == (ToolCall("c", "f", '{"a":1}'),)
+
+
+def test_a_call_without_all_its_ids_goes_on_from_what_it_says():
+    strand = StrandProgress()
+    strand.accept(EngineEvent(Piece(tool_calls=(ToolCallDelta(0, "c", "f", "{"),)), (1, 2), 3))
+    strand.accept(EngineEvent(Piece(tool_calls=(ToolCallDelta(0, arguments="}"),)), (4,), 4))
+    assert strand.resume() == Resume("", (), 4, (ToolCall("c", "f", "{}"),))
+    strand.restart()
+    strand.accept(EngineEvent(Piece("Hi"), (1,), 1))
+    assert strand.resume() == Resume("Hi", (1,), 1)

@@ -18,14 +18,31 @@ from tests.control.builders import GEMMA, NOW_S, PRICE, arrived, digest_of, key,
 
 from underlay.control import journal
 from underlay.control.desk import assemble
-from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Eject, Hold, Refuse, WakeAt
+from underlay.control.routing import POLICIES
+from underlay.control.effects import (
+    Admitted,
+    Cancel,
+    Charge,
+    Close,
+    Cut,
+    Dispatch,
+    Drained,
+    Eject,
+    Hold,
+    Probe,
+    Refuse,
+    Replay,
+    WakeAt,
+)
 from underlay.control.events import (
     AttemptFailed,
     ClientGone,
     Finished,
     FirstToken,
     KeyChanged,
+    Probed,
     Progress,
+    ReplicaDraining,
     ReplicaLost,
     ReplicaSeen,
     SettingsChanged,
@@ -33,7 +50,7 @@ from underlay.control.events import (
 )
 from underlay.domain.answer import Usage
 from underlay.domain.errors import ERROR_OF_REASON
-from underlay.domain.keys import Limits
+from underlay.domain.keys import Budget, Limits
 from underlay.domain.policy import ModelPolicy
 
 REPLICAS = ("r1", "r2", "r3")
@@ -57,20 +74,29 @@ limits = st.builds(
     tokens_per_minute=mostly(None, 500),
     concurrent=mostly(None, 4),
 )
+budgets = mostly((), (Budget("day", tokens=2000),), (Budget("total", pico_usd=10**9),))
 some_settings = st.builds(
-    lambda waiting, patience, attempts, strikes, limit: settings(
+    lambda waiting, patience, attempts, strikes, limit, routing, slo, hedge: settings(
         waiting_max=waiting,
         wait_max_s=patience,
         attempts_max=attempts,
         strikes_max=strikes,
         suspect_s=5.0,
         default_limits=limit,
+        routing=routing,
+        slo_ttft_s=slo,
+        hedge_share=hedge,
+        drain_s=2.0,
+        slow_start_s=4.0,
     ),
     mostly(100, 3, 0),
     st.sampled_from([3.0, 30.0]),
     st.integers(1, 4),
     st.integers(1, 3),
     limits,
+    mostly("sticky", *sorted(POLICIES)),
+    mostly(None, 0.5),
+    mostly(0.0, 0.5),
 )
 
 
@@ -82,7 +108,11 @@ class Told:
         self.effects = []
         self.attempt = 0
         self.state = "new"  # waiting, running, over
-        self.replica = ""
+        self.running = {}  # attempt -> replica; two while a hedge runs
+
+    @property
+    def replica(self):
+        return self.running.get(self.attempt, "")
 
 
 class DeskMachine(RuleBasedStateMachine):
@@ -129,14 +159,27 @@ class DeskMachine(RuleBasedStateMachine):
         assert effect.replica in self.slots, "only replicas we were told of"
         assert effect.why
         assert not (effect.resume and not (told.event.streaming and told.event.resumable))
-        told.attempt, told.replica, told.state = effect.attempt, effect.replica, "running"
+        assert len(told.running) == effect.beside, "one attempt at a time, or one and a hedge"
+        assert effect.replica not in told.running.values(), "a hedge goes elsewhere"
+        told.attempt, told.state = effect.attempt, "running"
+        told.running[effect.attempt] = effect.replica
 
     def _hold(self, effect: Hold):
         told = self._note(effect)
         assert effect.place >= 1
         assert effect.until >= self.at
         assert effect.why
-        told.state, told.replica = "waiting", ""
+        told.state = "waiting"
+        assert not told.running
+
+    def _replay(self, effect: Replay):
+        told = self._note(effect)
+        original = self.tickets[effect.original]
+        assert [type(each) for each in told.effects] == [Admitted, Replay]
+        assert original.effects[-1].outcome == "finished"
+        assert original.event.idempotency == told.event.idempotency
+        told.state = "over"
+        del self.live[effect.ticket]
 
     def _refuse(self, effect: Refuse):
         told = self._note(effect)
@@ -146,13 +189,17 @@ class DeskMachine(RuleBasedStateMachine):
 
     def _cancel(self, effect: Cancel):
         told = self._note(effect)
-        assert (effect.replica, effect.attempt) == (told.replica, told.attempt)
-        told.state, told.replica = "stopped", ""
+        assert told.running.pop(effect.attempt) == effect.replica, "what is stopped was running"
+        if not told.running:
+            told.state = "stopped"
+        elif effect.attempt == told.attempt:
+            (told.attempt,) = told.running
 
     def _cut(self, effect: Cut):
         told = self._note(effect)
         assert effect.reason in ERROR_OF_REASON
-        assert told.effects[0].key_id.removeprefix("key_") in self.revoked
+        if effect.reason == "invalid_api_key":
+            assert told.effects[0].key_id.removeprefix("key_") in self.revoked
         assert sum(type(each) is Cut for each in told.effects) == 1
 
     def _charge(self, effect: Charge):
@@ -170,6 +217,14 @@ class DeskMachine(RuleBasedStateMachine):
 
     def _eject(self, effect: Eject):
         assert effect.until >= self.at
+        ready = [r for r in self.desk.replicas.values() if r.state == "ready"]
+        assert ready, "I18: somebody is left"
+
+    def _drained(self, effect: Drained):
+        assert self.desk.replicas[effect.replica].load == 0
+
+    def _probe(self, effect: Probe):
+        assert effect.replica in self.slots
 
     def _wakeat(self, effect: WakeAt):
         self.alarm = effect.at
@@ -183,12 +238,12 @@ class DeskMachine(RuleBasedStateMachine):
 
     # What may happen.
 
-    @initialize(first=some_settings, second=limits)
-    def open_the_desk(self, first, second):
+    @initialize(first=some_settings, second=limits, money=budgets)
+    def open_the_desk(self, first, second, money):
         self.header = first
         self.desk = assemble(self._with_models(first))
         for name in KEYS:
-            self.tell(KeyChanged(self.at, key(name, limits=second)))
+            self.tell(KeyChanged(self.at, key(name, limits=second, budgets=money)))
         for name in REPLICAS[:2]:
             self.replica_seen(name, "gemma", 1, back=False)
 
@@ -204,14 +259,19 @@ class DeskMachine(RuleBasedStateMachine):
         streaming=st.booleans(),
         resumable=st.booleans(),
         deadline_s=mostly(None, 2.0, 600.0),
+        blocks=mostly((), (1, 2, 3), (1, 2, 4), (9,)),
+        session=mostly(0, 7),
+        band=mostly("", "priority", "batch", "nonsense"),
+        idempotency=mostly(("", ""), ("once", "a"), ("once", "b"), ("twice", "a")),
     )
     def arrive(self, who, **asked):
         name = f"t{len(self.tickets) + 1}"
         event = arrived(name, self.at, who, **asked)
         self.tickets[name] = self.live[name] = Told(event)
         effects = self.tell(event)
-        assert type(effects[0]) in (Admitted, Refuse)
-        if type(effects[0]) is Refuse:
+        mine = [effect for effect in effects if getattr(effect, "ticket", name) == name]
+        assert type(mine[0]) in (Admitted, Refuse)
+        if type(mine[0]) is Refuse:
             assert len(effects) == 1, "a refusal is all there is"
 
     @rule(count=st.integers(2, 5), streaming=st.booleans())
@@ -222,22 +282,34 @@ class DeskMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open("running"))
     @rule(data=st.data(), prompt=counts, tokens=counts)
     def tokens_come(self, data, prompt, tokens):
+        name, attempt = self.one_running(data)
+        self.tell(FirstToken(self.at, name, attempt, prompt, prompt // 2))
+        self.tell(Progress(self.at, name, tokens))
+        if self.tickets[name].state == "running":
+            assert list(self.tickets[name].running) == [attempt], "who speaks first has won"
+
+    def one_running(self, data):
         name = data.draw(st.sampled_from(self.open("running")))
-        assert self.tell(FirstToken(self.at, name, self.tickets[name].attempt, prompt, prompt // 2)) == []
-        assert self.tell(Progress(self.at, name, tokens)) == []
+        return name, data.draw(st.sampled_from(sorted(self.tickets[name].running)))
 
     @precondition(lambda self: self.open("running"))
     @rule(data=st.data(), usage=usages)
     def finish(self, data, usage):
-        name = data.draw(st.sampled_from(self.open("running")))
-        booked = self.tell(Finished(self.at, name, self.tickets[name].attempt, usage))[0]
+        name, attempt = self.one_running(data)
+        effects = self.tell(Finished(self.at, name, attempt, usage))
+        (booked,) = [effect for effect in effects if type(effect) is Charge and effect.ticket == name]
         assert (booked.ticket, booked.usage, booked.outcome) == (name, usage, "finished")
 
     @precondition(lambda self: self.open("running"))
     @rule(data=st.data(), failure=failures, tokens=counts)
     def attempt_fails(self, data, failure, tokens):
-        name = data.draw(st.sampled_from(self.open("running")))
-        assert self.tell(AttemptFailed(self.at, name, self.tickets[name].attempt, failure, tokens, "detail"))
+        name, attempt = self.one_running(data)
+        told = self.tickets[name]
+        told.running.pop(attempt)  # a driver reports the end of an attempt that it has ended
+        if told.running:
+            told.attempt = min(told.running)
+        effects = self.tell(AttemptFailed(self.at, name, attempt, failure, tokens, "detail"))
+        assert effects or told.running, "its lease is given back, and it goes on elsewhere, waits or ends"
 
     @precondition(lambda self: self.open())
     @rule(data=st.data(), usage=usages)
@@ -251,7 +323,7 @@ class DeskMachine(RuleBasedStateMachine):
         """Of attempts that no longer count, of tickets that are over, of tickets and replicas that never were."""
         name = data.draw(st.sampled_from([*list(self.tickets)[-5:], "ghost"]))
         told = self.tickets.get(name)
-        attempt = told.attempt - 1 if told and told.state != "over" else 1
+        attempt = 0 if told and told.state != "over" else 1
         assert self.tell(FirstToken(self.at, name, attempt, 3, 0)) == []
         assert self.tell(Finished(self.at, name, attempt, usage)) == []
         assert self.tell(AttemptFailed(self.at, name, attempt, failure, 1, "late")) == []
@@ -261,6 +333,11 @@ class DeskMachine(RuleBasedStateMachine):
         assert self.tell(ReplicaLost(self.at, "ghost", "never was")) == []
         self.alarm = None
         self.tell(Tick(self.at))  # a tick too many
+
+    @rule(replica=st.sampled_from(REPLICAS), drain=mostly(True, False), busy=st.integers(0, 3))
+    def replica_is_drained_or_wanted_again(self, replica, drain, busy):
+        self.tell(Probed(self.at, replica, busy, busy))
+        self.tell(ReplicaDraining(self.at, replica, drain))
 
     @rule(
         replica=st.sampled_from(REPLICAS),
@@ -281,10 +358,10 @@ class DeskMachine(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(REPLICAS))
     def replica_lost(self, replica):
-        running = [name for name in self.open("running") if self.tickets[name].replica == replica]
+        running = [name for name in self.open("running") if replica in self.tickets[name].running.values()]
         effects = self.tell(ReplicaLost(self.at, replica, "killed"))
         assert [effect.ticket for effect in effects if type(effect) is Cancel] == running
-        assert not any(self.tickets[name].replica == replica for name in self.open("running"))
+        assert not any(replica in self.tickets[name].running.values() for name in self.open("running"))
 
     @rule(
         what=mostly("restore", "limit", "revoke", "soon", "settings"),
@@ -359,32 +436,44 @@ class DeskMachine(RuleBasedStateMachine):
     def i16_leases_never_exceed_slots(self):
         """I16: but for an idle replica that took one request wider than itself (or came back narrower)."""
         for name, replica in self.desk.replicas.items():
-            leases = [t.arrived.strands for t in self.desk.tickets.values() if t.replica is replica]
-            assert replica.load == sum(leases)
-            assert leases == [
-                self.tickets[each].event.strands for each in self.desk.tickets if self.tickets[each].replica == name
+            leases = [
+                self.tickets[each].event.strands
+                for each in self.desk.tickets
+                if name in self.tickets[each].running.values()
             ]
+            assert replica.load == sum(leases)
             assert sum(leases) <= replica.slots or len(leases) == 1 or self.generations[name]
 
     @invariant()
     def i19_everything_that_waits_waits_for_a_time_we_shall_wake_at(self):
         """I19: no wait without an end, and the alarm for it is set."""
         due = [ticket.until for ticket in self.desk.tickets.values() if ticket.state == "waiting"]
-        due += [replica.suspect_until for replica in self.desk.replicas.values() if replica.state == "suspect"]
+        replicas = self.desk.replicas.values()
+        due += [replica.suspect_until for replica in replicas if replica.state == "suspect"]
+        due += [replica.drain_until for replica in replicas if replica.state == "draining" and replica.load]
         if due:
             assert self.alarm is not None
             assert self.alarm <= max(min(due), self.at)
 
     @invariant()
     def nobody_waits_who_could_run(self):
-        """The head of each line declines, or nobody takes it; and nobody is passed over but who declines."""
-        for model, queue in self.desk.waiting.items():
-            ready = [r for r in self.desk.replicas.values() if r.model == model and r.state == "ready"]
-            for ticket in queue.values():
-                untried = [r for r in ready if r.name not in ticket.tried] or ready
-                assert not any(replica.takes(ticket.arrived.strands) for replica in untried)
-                if not ticket.tried:
+        """The next in turn declines, or nobody takes it, or the free slots are kept from its tenant."""
+        for desk in self.desk.desks.values():
+            for ticket in desk.aside.values():
+                assert ticket.not_before > self.at or not desk._candidates(ticket)
+            for ticket in desk.line.heads(newest=desk.delay.overloaded):
+                if not desk.held_back(ticket, self.at):
+                    assert not desk._candidates(ticket)
                     break
+
+    @invariant()
+    def i8_i9_i10_budgets(self):
+        """I8: what is spent and set aside stays within each budget, but for what ran before it was set."""
+        for name in KEYS:
+            holding = self.desk.accounts.holding(self.desk.keys[digest_of(name)], "gemma")
+            for purse in holding.purses:
+                assert purse.reserved_tokens >= 0
+                assert purse.reserved_pico_usd >= 0
 
     @invariant()
     def i15_a_revoked_key_has_no_open_stream_that_was_not_cut(self):
@@ -398,9 +487,10 @@ class DeskMachine(RuleBasedStateMachine):
         if not hasattr(self, "desk"):
             return
         for count, name in enumerate(self.open()):
-            if self.tickets[name].state == "running" and count % 2:
-                self.tell(Finished(self.at, name, self.tickets[name].attempt, Usage(1, 0, 1)))
-            elif self.tickets[name].state != "over":
+            told = self.tickets[name]
+            if told.state == "running" and count % 2:
+                self.tell(Finished(self.at, name, max(told.running), Usage(1, 0, 1)))
+            elif told.state != "over":
                 self.tell(ClientGone(self.at, name, Usage()))
         self._all_is_given_back()
         self._replay_is_equal()
@@ -409,9 +499,10 @@ class DeskMachine(RuleBasedStateMachine):
         """I9: whatever happened, every counter is back at zero."""
         assert not self.open()
         assert self.desk.tickets == {}
-        assert self.desk.waiting == {}
+        assert self.desk.waiting() == 0
         assert all(replica.load == 0 for replica in self.desk.replicas.values())
-        assert all(meter.open_requests == 0 for meter in self.desk.meters.values())
+        assert all(replica.prefill_tokens == 0 for replica in self.desk.replicas.values())
+        self.desk.accounts.check({}, [])
         self.touched = self.tickets
         self.i5_i7_i11_i28_one_end_and_one_bill_in_that_order()
 

@@ -16,6 +16,7 @@ from underlay.domain.policy import DeskSettings
 HEADER = Header(journal.FORMAT, "0.1.0", 1.5, settings())
 
 counts = st.integers(0, 2**40)
+digests = st.integers(0, 2**64 - 1)
 usages = st.builds(Usage, counts, counts, counts)
 times = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -23,6 +24,7 @@ times = st.floats(allow_nan=False, allow_infinity=False)
 BY_TYPE = {
     int: counts,
     int | None: st.none() | counts,
+    tuple[int, ...]: st.lists(digests, max_size=9).map(tuple),
     float: times,
     float | None: st.none() | times,
     Usage: usages,

@@ -35,8 +35,8 @@ def test_every_state_is_reached(table, first):
 
 
 def test_a_ticket_can_end_from_everywhere_and_an_end_has_no_steps():
-    """I1: exactly one of finished, client gone, failed, refused."""
-    ends = {"finished", "client_gone", "failed", "refused"}
+    """I1: exactly one of finished, client gone, failed, refused, replayed."""
+    ends = {"finished", "client_gone", "failed", "refused", "replayed"}
     assert states(TICKET) - set(TICKET) == ends
     for state in TICKET:
         assert reachable(TICKET, state) & ends
@@ -81,11 +81,13 @@ What a request and a replica can go through, drawn from the tables in `control.l
 step that is not in them: it raises instead. A test generates this page.
 """
 SAYS = {
-    "ticket": """A request from its arrival to its end. `finished`, `failed`, `client_gone` and `refused` are its four ends, and each
-request comes to exactly one of them. `hold` and `dispatch` from `running` are what happens when a replica breaks:
-another one takes over, or the request waits for it.""",
+    "ticket": """A request from its arrival to its end. `finished`, `failed`, `client_gone`, `refused` and `replayed` (the same request
+was answered before, under the same idempotency key) are its five ends, and each request comes to exactly one of them.
+`hold` and `dispatch` from `running` are what happens when a replica breaks: another one takes over, or the request
+waits for it. `hedge` is a second copy of a request whose first token is late.""",
     "replica": """An engine as the desk knows it. Only a `ready` one is given requests. `suspect` is left alone for a while after
-several failures in a row; `lost` is what the fleet says of one that died, and it restarts it.""",
+several failures in a row, or because it is far slower than its peers; `draining` gets nothing new until it is
+wanted again (`restore`); `lost` is what the fleet says of one that died, and it restarts it.""",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from underlay.control import journal
 from underlay.control.desk import assemble
+from underlay.control.effects import Charge
 from underlay.control.events import Arrived, Finished, FirstToken, KeyChanged, Progress, ReplicaSeen
 from underlay.domain.answer import Usage
 from underlay.domain.keys import Key
@@ -170,10 +171,35 @@ async def test_a_disk_that_stays_full_costs_bounded_memory(tmp_path, monkeypatch
     assert replay(diary.path).equal  # what is there is a beginning without gaps
 
 
-async def test_old_segments_are_removed_and_the_new_one_is_private(tmp_path):
+async def test_a_decision_that_cannot_be_made_again_keeps_neither_the_others_nor_the_start(tmp_path, capsys):
+    path = write(tmp_path)
+    with path.open("ab") as segment:  # what a defect of the desk looks like to the replay
+        segment.write(journal.encode(journal.Entry(arrived("req_1"), [])))
+        last = Finished(7.0, "req_1", 1, Usage(10, 4, 50))
+        charge = Charge("req_1", KEY.id, KEY.tenant, "m", last.usage, 0, "finished")
+        segment.write(journal.encode(journal.Entry(last, [charge])))
+    cut_off, charges = settle(tmp_path)
+    assert cut_off == 2
+    assert charges["req_1"] == ("finished", Usage(10, 4, 50))
+    assert len(charges) == 4
+    assert settle(tmp_path) == (0, charges)
+    assert "cannot be decided again" in capsys.readouterr().out
+
+
+async def test_old_segments_are_removed_once_they_are_settled(tmp_path):
     for _ in range(25):
         write(tmp_path, EVENTS[:1])
-    diary = journal_file.begin(tmp_path, SETTINGS, "test", 2e9)
-    diary.close()
-    assert len(list((tmp_path / "journal").iterdir())) == 21
-    assert diary.path.stat().st_mode & 0o077 == 0
+    settle(tmp_path)
+    assert len(list((tmp_path / "journal").iterdir())) == 25
+    settle(tmp_path)
+    assert len(list((tmp_path / "journal").iterdir())) == 20
+
+
+async def test_a_new_segment_is_private_and_no_other_runs(tmp_path):
+    paths = set()
+    for _ in range(3):  # in the same second, by processes with the same id, as containers have them
+        diary = journal_file.begin(tmp_path, SETTINGS, "test", 2e9)
+        diary.close()
+        paths.add(diary.path)
+    assert {path.stat().st_mode & 0o077 for path in paths} == {0}
+    assert len(paths) == len(list((tmp_path / "journal").iterdir())) == 3

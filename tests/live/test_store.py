@@ -10,8 +10,11 @@ import pytest
 from tests.live.records import charge, journey, writing
 
 from underlay.domain.answer import Usage
+from underlay.domain.keys import Budget, Limits
+from underlay.domain.views import LedgerRow
 from underlay.live import keyring
-from underlay.live.store import KeyWatch, LedgerSum, Store, StoreTooNew
+from underlay.live.store import KeyWatch, LedgerSum, Spent, Store
+from underlay.live.store_schema import _FIRST, SCHEMA_VERSION, StoreTooNew
 
 DAY_S = 86_400
 
@@ -151,3 +154,82 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path):
         opened._connection.execute("UPDATE schema_version SET version = 99")
     with pytest.raises(StoreTooNew):
         Store(tmp_path)
+
+
+# What was spent.
+
+
+def test_what_was_spent_is_counted_once_by_day_and_failures_are_not(tmp_path):
+    huge = 2**62 + 1
+    rows = [
+        charge(1, at_s=DAY_S - 1.0, cost=huge),
+        charge(2, at_s=DAY_S * 1.0, cost=huge),
+        charge(3, at_s=DAY_S + 1.0, cost=huge),
+        charge(4, at_s=DAY_S + 1.0, model="x", tenant="b", key_id="key_2", cost=7),
+    ]
+    failed = LedgerRow("req_5", DAY_S + 1.0, "acme", "key_1", "m", "failed", Usage(10, 0, 3), 0)
+    with writing(tmp_path) as writer, Store(tmp_path) as reader:
+        for row in [*rows, *rows, failed]:  # told twice: from memory, and again from the journal
+            writer.submit_charge(row)
+        writer.flush()
+        assert reader.spent_since(0.0) == [
+            Spent("key_1", "acme", "m", 3 * 13, 3 * huge),
+            Spent("key_2", "b", "x", 13, 7),
+        ]
+        assert reader.spent_since(DAY_S * 1.0) == [
+            Spent("key_1", "acme", "m", 2 * 13, 2 * huge),
+            Spent("key_2", "b", "x", 13, 7),
+        ]
+        assert reader.spent_since(DAY_S * 2.0) == []
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_that_is_in_it(tmp_path):
+    with sqlite3.connect(tmp_path / "underlay.db", isolation_level=None) as old:
+        for statement in _FIRST:
+            old.execute(statement)
+        old.execute(
+            "INSERT INTO keys VALUES"
+            " ('key_1', 'd', 'acme', 'app', 'ul_abcde', '[\"m\"]', '{\"concurrent\":3}', 1.5, NULL, NULL, NULL, 1)"
+        )
+        for number, outcome in enumerate(["finished", "client_gone", "failed"]):
+            values = (f"req_{number}", DAY_S * 2.0 + number, "acme", "key_1", "m", outcome, 10, 4, 3, 2**62)
+            old.execute("INSERT INTO charges VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+        old.execute("INSERT INTO journal_marks VALUES ('old.journal', 99)")
+    old.close()
+    for _ in range(2):  # the second time there is nothing left to do
+        with Store(tmp_path) as opened:
+            (key,) = opened.keys()
+            assert (key.id, key.models, key.limits, key.created_s) == ("key_1", ("m",), Limits(concurrent=3), 1.5)
+            assert (key.user, key.band, key.budgets) == ("", "", ())
+            assert len(opened.ledger()) == 3
+            assert opened.marks() == {"old.journal": 99}
+            assert opened.spent_since(0.0) == [Spent("key_1", "acme", "m", 26, 2**63)]
+            assert opened._rows("SELECT version FROM schema_version") == [(SCHEMA_VERSION,)]
+    with writing(tmp_path) as writer, Store(tmp_path) as opened:
+        writer.submit_charge(charge(9, at_s=DAY_S * 2.0, cost=1))
+        writer.flush()
+        assert opened.spent_since(0.0) == [Spent("key_1", "acme", "m", 39, 2**63 + 1)]
+
+
+def test_an_update_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
+    with sqlite3.connect(tmp_path / "underlay.db", isolation_level=None) as old:
+        for statement in _FIRST:
+            old.execute(statement)
+    old.close()
+    monkeypatch.setattr("underlay.live.store_schema._STEPS", (_FIRST, ("CREATE TABLE half (x)", "NONSENSE")))
+    with pytest.raises(sqlite3.OperationalError):
+        Store(tmp_path)
+    monkeypatch.undo()
+    with Store(tmp_path) as opened:
+        assert opened._rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
+        assert opened.spent_since(0.0) == []
+
+
+def test_a_keys_user_band_and_budgets_come_back(tmp_path):
+    budgets = (Budget("month", 5 * 10**12), Budget("day", None, 200_000))
+    with Store(tmp_path) as opened:
+        made = keyring.create(opened, tenant="acme", user="ann", band="batch", budgets=budgets, at_s=1.0).key
+        assert opened.key(made.id) == made
+        assert (made.user, made.band, made.budgets) == ("ann", "batch", budgets)
+        new = keyring.rotate(opened, made.id, overlap_s=5.0, at_s=2.0).key
+        assert (new.user, new.band, new.budgets, new.limits) == ("ann", "batch", budgets, made.limits)

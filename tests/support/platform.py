@@ -17,6 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from underlay.twin.replay import replay
+
+#: Deciding and checking everything again takes a minute for each so many bytes; benches write more.
+_REPLAYED_BYTES_MAX = 4_000_000
+
 
 class Reply(NamedTuple):
     status: int
@@ -121,6 +126,7 @@ def running_platform(
     config = folder / "underlay.yaml"
     config.write_text(json.dumps({"log": {"format": "json"}, **(settings or {})}))
     data_dir = folder / "data"
+    ended_well = False
     log = folder / "up.log"
     command = [
         sys.executable, "-m", "underlay", "up", "--json", "--config", str(config),
@@ -130,6 +136,7 @@ def running_platform(
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=_environment())
     try:
         yield RunningPlatform(process, _announced(process, log, limit_s), data_dir, log)
+        ended_well = True
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -140,6 +147,16 @@ def running_platform(
                 process.wait(10)
         assert process.stdout is not None
         process.stdout.close()
+        if ended_well:  # else the test has more to say
+            replay_all(data_dir)
+
+
+def replay_all(data_dir: Path) -> None:
+    """The gate: every journal that the suite makes gives a fresh desk the same effects."""
+    for path in sorted((data_dir / "journal").glob("*.journal")):
+        if 0 < path.stat().st_size <= _REPLAYED_BYTES_MAX:
+            report = replay(path)
+            assert report.equal, f"{path.name}: {report.first_difference}"
 
 
 def _environment() -> dict[str, str]:

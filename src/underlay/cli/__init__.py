@@ -21,6 +21,7 @@ VERBS = {
     "up": "Start a platform on this machine and keep it running.",
     "ask": "Ask one question and show what became of it.",
     "ps": "Show the running platform and its replicas.",
+    "drain": "Take a replica out of service without losing a stream.",
     "journey": "Show what happened to a request, step by step.",
     "ledger": "Add up what was used and what it cost.",
     "keys": "Create, list, revoke and rotate keys.",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from underlay.cli import _says, _target
+from underlay.cli import _budgets, _says, _target
 from underlay.cli._options import json_option, place_options, span_s
 
 if TYPE_CHECKING:
-    from underlay.domain.keys import Key, Limits
+    from underlay.domain.keys import Budget, Key, Limits
+    from underlay.live.spent import Use
     from underlay.live.store import Store
 
 
@@ -45,6 +46,18 @@ def _store(config: Path | None, data_dir: Path | None) -> tuple[Store, Path]:
 @click.option("--requests-per-minute", type=click.IntRange(1), help="[default: config limits.requests_per_minute]")
 @click.option("--tokens-per-minute", type=click.IntRange(1), help="[default: config limits.tokens_per_minute]")
 @click.option("--concurrent", type=click.IntRange(1), help="Open requests.  [default: config limits.concurrent]")
+@click.option("--user", default="", help="Whose key it is, for what accounts say of users.")
+@click.option(
+    "--band", default="", help="Highest class of urgency it may ask for.  [default: config accounts[].band]"
+)
+@click.option(
+    "--budget",
+    "budgets",
+    type=_budgets.budget,
+    multiple=True,
+    metavar="AMOUNT/PERIOD",
+    help="What it may spend, such as 5usd/month or 200000tokens/day (or week, or total); may be repeated.",
+)
 @click.option("--expires-in", type=span_s, metavar="SPAN", help="Such as 12h or 30d.  [default: never]")
 @place_options
 @json_option
@@ -55,6 +68,9 @@ def create(
     requests_per_minute: int | None,
     tokens_per_minute: int | None,
     concurrent: int | None,
+    user: str,
+    band: str,
+    budgets: tuple[Budget, ...],
     expires_in: float | None,
     config: Path | None,
     data_dir: Path | None,
@@ -66,10 +82,13 @@ def create(
     Examples:
       underlay keys create --tenant research --name notebook
       KEY=$(underlay keys create --tenant ci --expires-in 12h --requests-per-minute 60)
+      underlay keys create --tenant acme --user ann --budget 5usd/month --budget 200000tokens/day
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     from underlay.domain.keys import Limits
     from underlay.live import keyring
 
+    if band:
+        _check_band(band, config)
     at_s = time.time()
     store, _ = _store(config, data_dir)
     with store:
@@ -79,10 +98,22 @@ def create(
             name=name,
             models=models,
             limits=Limits(requests_per_minute, tokens_per_minute, concurrent),
+            budgets=budgets,
+            user=user,
+            band=band,
             at_s=at_s,
             expires_s=None if expires_in is None else at_s + expires_in,
         )
-    _show_minted("keys create", minted.key, minted.secret, at_s, as_json=as_json)
+        use = _budgets.use_of(store, at_s)
+    _show_minted("keys create", minted.key, minted.secret, at_s, use, as_json=as_json)
+
+
+def _check_band(band: str, config: Path | None) -> None:
+    from underlay.live.accounts import unknown_band
+    from underlay.live.settings_file import load
+
+    if wrong := unknown_band(band, load(config, os.environ, {}).settings):
+        raise click.BadParameter(wrong, param_hint="--band")
 
 
 @command.command("list")
@@ -102,16 +133,16 @@ def list_keys(ended_too: bool, config: Path | None, data_dir: Path | None, as_js
     at_s = time.time()
     store, _ = _store(config, data_dir)
     with store:
-        known = store.keys()
+        known, use = store.keys(), _budgets.use_of(store, at_s)
     keys = [key for key in known if ended_too or keyring.state(key, at_s) == "live"]
     if as_json:
-        _says.result_json("keys list", {"keys": [_fields(key, at_s) for key in keys]})
+        _says.result_json("keys list", {"keys": [_fields(key, at_s, use) for key in keys]})
         return
     if not keys:
         _says.progress("no keys; 'underlay keys create --tenant NAME' makes one")
         return
-    heads = ["id", "begins", "tenant", "name", "models", "limits", "state", "created", "expires"]
-    _says.result(_says.table(heads, [_row(key, at_s) for key in keys]))
+    heads = ["id", "begins", "tenant", "user", "name", "models", "limits", "spent", "band", "state", "created"]
+    _says.result(_says.table([*heads, "expires"], [_row(key, at_s, use) for key in keys]))
 
 
 @command.command()
@@ -132,8 +163,9 @@ def revoke(key: str, config: Path | None, data_dir: Path | None, as_json: bool) 
     store, _ = _store(config, data_dir)
     with store:
         ended = keyring.revoke(store, keyring.find(store, key, at_s).id, at_s)
+        use = _budgets.use_of(store, at_s)
     if as_json:
-        _says.result_json("keys revoke", {"key": _fields(ended, at_s)})
+        _says.result_json("keys revoke", {"key": _fields(ended, at_s, use)})
     else:
         _says.result(f"{ended.id} ({ended.name or ended.tenant}) is revoked")
 
@@ -163,38 +195,46 @@ def rotate(key: str, overlap: float, config: Path | None, data_dir: Path | None,
         minted = keyring.rotate(store, old.id, overlap, at_s)
         if kept is not None and keyring.digest(kept) == old.digest:
             keyring.keep_local(folder, minted.secret)
+        use = _budgets.use_of(store, at_s)
     _says.progress(f"{old.id} goes on for {_says.span(overlap)}")
-    _show_minted("keys rotate", minted.key, minted.secret, at_s, as_json=as_json)
+    _show_minted("keys rotate", minted.key, minted.secret, at_s, use, as_json=as_json)
 
 
-def _show_minted(verb: str, key: Key, secret: str, at_s: float, *, as_json: bool) -> None:
+#: What was spent by anybody, and for each key the first of its line.
+_Use: TypeAlias = "tuple[Use, dict[str, str]]"
+
+
+def _show_minted(verb: str, key: Key, secret: str, at_s: float, use: _Use, *, as_json: bool) -> None:
     if as_json:
-        _says.result_json(verb, {"key": _fields(key, at_s), "secret": secret})
+        _says.result_json(verb, {"key": _fields(key, at_s, use), "secret": secret})
         return
     _says.progress(f"{key.id} for tenant {key.tenant}; this is the only time that its secret is shown:")
     _says.result(secret)
 
 
-def _fields(key: Key, at_s: float) -> dict[str, Any]:
+def _fields(key: Key, at_s: float, use: _Use) -> dict[str, Any]:
     import msgspec
 
     from underlay.live import keyring
 
     fields = dict(msgspec.to_builtins(key))
     del fields["digest"]
-    return {**fields, "state": keyring.state(key, at_s)}
+    return {**fields, "budgets": _budgets.fields(key, use, at_s), "state": keyring.state(key, at_s)}
 
 
-def _row(key: Key, at_s: float) -> list[str]:
+def _row(key: Key, at_s: float, use: _Use) -> list[str]:
     from underlay.live import keyring
 
     return [
         key.id,
         f"{key.prefix}…",
         key.tenant,
+        key.user,
         key.name,
         ", ".join(key.models) or "all",
         _limits(key.limits),
+        _budgets.cell(key, use, at_s),
+        key.band,
         keyring.state(key, at_s),
         _says.moment(key.created_s),
         "" if key.expires_s is None else _says.moment(key.expires_s),

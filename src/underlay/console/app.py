@@ -6,6 +6,7 @@
     POST /api/session  {"key": …}                  log in; DELETE logs out
     GET  /api/platform                             PlatformRow
     GET  /api/replicas                             [ReplicaRow]
+    POST /api/replicas/drain  {"replica", "drain"} take one out of service or (false) put it back; ReplicaRow
     GET  /api/journeys?limit=&before=              [Journey], latest first
     GET  /api/journeys/{id}                        Journey
     GET  /api/ledger?group=                        [LedgerRow]
@@ -21,7 +22,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -49,12 +50,20 @@ from underlay.domain.errors import (
 
 log = logging.getLogger(__name__)
 
-LOGIN_BYTES_MAX = 4096
+BODY_BYTES_MAX = 4096
 JOURNEYS_MAX = 500
+
+
+_Sent = TypeVar("_Sent", bound=msgspec.Struct)
 
 
 class _Login(msgspec.Struct, forbid_unknown_fields=True):
     key: str
+
+
+class _Drain(msgspec.Struct, forbid_unknown_fields=True):
+    replica: str
+    drain: bool
 
 
 class _Console:
@@ -105,7 +114,7 @@ class _Console:
     async def log_in(self, request: Request) -> Response:
         """Exchange a key for a session cookie."""
         guard.check_page(request)
-        login = _decode_login(await _body(request))
+        login = _decode(await _body(request), _Login, '{"key": "…"}')
         if await run_in_threadpool(self._views.authorised, login.key) is None:
             raise Unauthenticated("this key does not open the console")
         response = Response(status_code=204)
@@ -137,6 +146,12 @@ class _Console:
         """Send every replica."""
         self._identify(request)
         return _json(self._views.replicas())
+
+    async def drain(self, request: Request) -> Response:
+        """Take a replica out of service, or put it back."""
+        await run_in_threadpool(self._identify, request)
+        wanted = _decode(await _body(request), _Drain, '{"replica": "m/0", "drain": true}')
+        return _json(await run_in_threadpool(self._views.drain, wanted.replica, drain=wanted.drain))
 
     def journeys(self, request: Request) -> Response:
         """Send the latest journeys; the last one's ``at_s`` as ``before`` asks for the next ones."""
@@ -260,6 +275,7 @@ def create_app(
             Route("/api/session", console.log_out, methods=["DELETE"]),
             Route("/api/platform", console.platform, methods=["GET"]),
             Route("/api/replicas", console.replicas, methods=["GET"]),
+            Route("/api/replicas/drain", console.drain, methods=["POST"]),
             Route("/api/journeys", console.journeys, methods=["GET"]),
             Route("/api/journeys/{id}", console.journey, methods=["GET"]),
             Route("/api/ledger", console.ledger, methods=["GET"]),
@@ -323,16 +339,17 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > LOGIN_BYTES_MAX:
-            raise BodyTooLarge(f"a login has at most {LOGIN_BYTES_MAX} bytes")
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLarge(f"what is sent here has at most {BODY_BYTES_MAX} bytes")
     return bytes(body)
 
 
-def _decode_login(body: bytes) -> _Login:
+def _decode(body: bytes, kind: type[_Sent], example: str) -> _Sent:
     try:
-        return msgspec.json.decode(body, type=_Login)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f'a login is {{"key": "…"}}: {error}', param="key") from None
+        param = kind.__struct_fields__[0]
+        raise BadRequest(f"what is sent here looks like {example}: {error}", param=param) from None
 
 
 def _number(request: Request, name: str, default: Any, kind: type[int | float]) -> Any:

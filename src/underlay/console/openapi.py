@@ -225,6 +225,7 @@ def _console_paths() -> Schema:
         },
         "/api/platform": {"get": _read("/api/platform", "The platform in one line.", ref("PlatformRow"))},
         "/api/replicas": {"get": _read("/api/replicas", "Every replica.", _list_of("ReplicaRow"))},
+        "/api/replicas/drain": {"post": _drain()},
         "/api/journeys": {
             "get": _read("/api/journeys", "Journeys, latest first.", _list_of("Journey"), limit, before)
         },
@@ -253,6 +254,19 @@ def _read(path: str, summary: str, answer: Schema, *parameters: Schema) -> Schem
         | _refusals(CONSOLE_REFUSALS, "ConsoleError"),
     }
     return described | ({"parameters": list(parameters)} if parameters else {})
+
+
+def _drain() -> Schema:
+    summary = "Take a replica out of service, or put it back."
+    return {
+        "tags": ["console"],
+        "operationId": "post_api_replicas_drain",
+        "summary": summary,
+        "security": [{"bearer": []}],
+        "requestBody": {"required": True, "content": _json_content(ref("Drain"))},
+        "responses": {"200": {"description": summary, "content": _json_content(ref("ReplicaRow"))}}
+        | _refusals(CONSOLE_REFUSALS, "ConsoleError"),
+    }
 
 
 def _log_in() -> Schema:

@@ -367,6 +367,7 @@ def _console() -> Schema:
         **records,
         "Session": session,
         "Login": _object({"key": _text()}, additionalProperties=False),
+        "Drain": _object({"replica": _text(), "drain": _TRUTH}, additionalProperties=False),
         "Live": _object({"live": _TRUTH}),
         "Ready": _object({"ready": _TRUTH}, {"reasons": _array(_text())}),
         "ConsoleError": _object({"error": error}),

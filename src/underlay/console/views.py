@@ -23,6 +23,12 @@ class Views(Protocol):
     def replicas(self) -> list[ReplicaRow]:
         """List every replica, in a stable order, also those that are starting or lost."""
 
+    def drain(self, replica: str, *, drain: bool) -> ReplicaRow:
+        """Take a replica out of service, or put it back; returns what became of it so far.
+
+        It gets nothing new, and what runs on it finishes or moves on. Raises ``NotFound``.
+        """
+
     def journey(self, request_id: str) -> Journey | None:
         """Find the journey of one request, running or over; ``None`` if unknown."""
 

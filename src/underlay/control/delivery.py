@@ -24,6 +24,7 @@ class StrandProgress:
         "_base_tokens",
         "_counted",
         "_parts",
+        "_parts_known",
         "_settled_tokens",
         "_text",
         "_withheld",
@@ -43,6 +44,7 @@ class StrandProgress:
         self._settled_tokens = 0  # of this attempt, with all their text delivered
         self._counted = 0  # of this attempt, by the engine's count at the last settled event
         self._parts: list[int | str] = []
+        self._parts_known = True
         self._text: list[str] = []
         self._withheld: list[int] = []
         self.completion_tokens = 0
@@ -65,7 +67,7 @@ class StrandProgress:
         assert self.end is None, "an engine spoke after its last word"
         self.completion_tokens = self._base_tokens + event.completion_tokens
         piece = event.piece
-        if piece is not None and piece.text:
+        if piece is not None and (piece.text or piece.tool_calls):
             self._settle(piece.text, event)
         else:
             self._withheld.extend(event.tokens)
@@ -79,10 +81,13 @@ class StrandProgress:
         ids = [*self._withheld, *event.tokens]
         if ids and len(ids) == event.completion_tokens - self._counted:
             self._parts.extend(ids)
-        else:  # the engine sent no ids, or none for the parts of a character: the text says the same
+        elif text:  # the engine sent no ids, or none for the parts of a character: the text says the same
             self._parts.append(text)
+        else:  # a call says what it is, not how the engine wrote it
+            self._parts_known = False
         self._withheld.clear()
-        self._text.append(text)
+        if text:
+            self._text.append(text)
         self._counted = self._settled_tokens = event.completion_tokens
 
     def _keep(self, piece: Piece) -> None:
@@ -101,9 +106,14 @@ class StrandProgress:
         self._settled_tokens = self._counted = 0
         self._withheld.clear()
         self.completion_tokens = self._base_tokens
-        if not self._text:
+        if not self.delivered:
             return None
-        return Resume(text="".join(self._text), parts=self._joined(), completion_tokens=self._base_tokens)
+        return Resume(
+            text="".join(self._text),
+            parts=self._joined() if self._parts_known else (),
+            completion_tokens=self._base_tokens,
+            tool_calls=self._calls(),
+        )
 
     def _joined(self) -> tuple[int | str, ...]:
         """The delivered parts with neighbouring texts joined, as tokenizers see words across their seams."""
@@ -121,6 +131,9 @@ class StrandProgress:
         return Strand(
             text="".join(self._text),
             end=self.end,
-            tool_calls=tuple(ToolCall(*call) for call in self.tool_calls),
+            tool_calls=self._calls(),
             logprobs=tuple(self.logprobs),
         )
+
+    def _calls(self) -> tuple[ToolCall, ...]:
+        return tuple(ToolCall(*call) for call in self.tool_calls)

@@ -1,10 +1,10 @@
 """The desk: the one door to the decisions. Events in, effects out.
 
 ``assemble(settings)`` is the only way to make one; ``handle(event)`` the only way to change one. Decided here
-is only the order in which the rooms are asked (identity, admission, routing, recovery, metering) and who holds
-which lease: load on a replica is taken when it is chosen and given back exactly once, whatever happens. It
-refuses to know clocks, dice, sockets and files: events say when, drivers do the rest, and the same events
-always give the same effects.
+is only the order in which the rooms are asked (identity, admission, accounts, the model's own desk with its
+line and its routing, recovery, metering), and that whatever a request took (reservation, place in line, leases)
+is given back exactly once, whatever happens. It refuses to know clocks, dice, sockets and files: events say
+when, drivers do the rest, and the same events always give the same effects.
 """
 
 from __future__ import annotations
@@ -13,473 +13,606 @@ from collections.abc import Callable
 from typing import Any
 
 from underlay.domain.answer import Usage
-from underlay.domain.errors import Overloaded, UnderlayError
+from underlay.domain.errors import LimitReached, Overloaded, UnderlayError
 from underlay.domain.keys import Key
-from underlay.domain.policy import DeskSettings, ModelPolicy
+from underlay.domain.policy import DeskSettings
 
 from . import admission, identity, metering, recovery, routing
-from .effects import Admitted, AnyEffect, Cancel, Close, Cut, Dispatch, Eject, Hold, Refuse, WakeAt
+from .accounts import Accounts
+from .agenda import Agenda
+from .effects import (
+    Admitted,
+    AnyEffect,
+    Cancel,
+    Close,
+    Cut,
+    Hold,
+    Refuse,
+    Replay,
+    WakeAt,
+)
 from .events import (
     AnyEvent,
     Arrived,
     AttemptFailed,
+    BudgetSpent,
     ClientGone,
     Finished,
     FirstToken,
     KeyChanged,
+    Probed,
     Progress,
+    ReplicaDraining,
     ReplicaLost,
     ReplicaSeen,
     SettingsChanged,
     Tick,
 )
-from .lifecycles import REPLICA, TICKET, step
-from .routing import Replica
+from .fleet import Lease
+from .idempotency import Requests
+from .model_desk import ModelDesk
+from .replica_desk import ReplicaDesk
+from .ticket import Ticket
 
+#: What a budget sets aside for an answer without a limit, and again whenever less than the margin is left of it.
+#: The margin is twice what a driver lets pass before it reports progress.
+LEASE_TOKENS = 256
+MARGIN_TOKENS = 64
+#: Longer deadlines are the defaults of SDKs (ten minutes), which hang up themselves: no appointment for those.
+_DEADLINE_MAX_S = 60.0
+#: Where nobody but the replica that just failed could try again, it is given this long to be found dead or well.
+_BREATH_S = 0.25
 
-class Ticket:
-    """One request on the desk, from its admission to its end."""
-
-    __slots__ = (
-        "arrived",
-        "attempts",
-        "cut",
-        "key",
-        "policy",
-        "replica",
-        "reserved",
-        "seen",
-        "state",
-        "tried",
-        "until",
-        "usage",
-    )
-
-    def __init__(self, arrived: Arrived, key: Key, policy: ModelPolicy, reserved: int) -> None:
-        self.arrived = arrived
-        self.key = key
-        self.policy = policy
-        self.reserved = reserved
-        self.until = arrived.at
-        self.state = "arrived"
-        self.attempts = 0
-        self.replica: Replica | None = None  # whose lease it holds
-        self.tried: set[str] = set()
-        self.seen = False  # the caller has been sent some of the answer
-        self.cut = False
-        self.usage = Usage()
-
-    def step(self, happening: str) -> None:
-        """Take a step of the life-cycle."""
-        self.state = step(TICKET, self.state, happening)
+Effects = list[AnyEffect]
 
 
 class Desk:
     """The state behind the decisions. Made by ``assemble``."""
 
     def __init__(self, settings: DeskSettings) -> None:
+        self.settings = settings
         self.tickets: dict[str, Ticket] = {}
-        self.replicas: dict[str, Replica] = {}
         self.keys: dict[str, Key] = {}  # by digest
-        self.meters: dict[str, admission.Meter] = {}  # by key id
-        self.waiting: dict[str, dict[str, Ticket]] = {}  # by model, in order of arrival
+        self.accounts = Accounts(settings)
+        self.requests = Requests(settings.idempotency_s, settings.idempotency_max)
+        self.desks: dict[str, ModelDesk] = {}  # by model
         self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
-        self._turn = 0
-        self._wake_at: float | None = None
-        self._handlers: dict[type, Callable[[Any], list[AnyEffect]]] = {
+        self.agenda = Agenda(
+            {
+                "expire": lambda ticket, at: ticket.state == "waiting" and ticket.until == at,
+                "retry": lambda ticket, at: ticket.state == "waiting" and ticket.not_before == at,
+                "forgive": lambda replica, at: replica.state == "suspect" and replica.suspect_until == at,
+                "ramp": lambda replica, _: replica.state == "ready" and replica.ramp_from is not None,
+                "drain": lambda replica, at: replica.state == "draining" and replica.drain_until == at,
+                "deadline": lambda ticket, _: ticket.state == "running" and not ticket.seen,
+                "guest": lambda model, at: model.line.size > 0 and model.kept_until == at,
+                "revoke": lambda key_id, at: self._revoked_from.get(key_id) == at,
+                "hedge": lambda model, at: model.hedger.next_at() is not None and model.hedger.next_at() <= at,
+            }
+        )
+        self._appointed = self.agenda.heap
+        self._fleet = fleet = ReplicaDesk(self)
+        self.replicas = fleet.replicas
+        self._appointments: dict[str, Callable[[Any, float], Effects]] = {
+            "expire": self._expire,
+            "retry": lambda ticket, at: self.serve(ticket.model, at),
+            "forgive": fleet.forgive,
+            "ramp": fleet.ramp,
+            "drain": fleet.drain_is_over,
+            "deadline": self._deadline_is_over,
+            "guest": self.serve,
+            "revoke": self._revoke,
+            "hedge": self._hedge,
+        }
+        self._handlers: dict[type, Callable[[Any], Effects]] = {
             Arrived: self._arrived,
             FirstToken: self._first_token,
             Progress: self._progress,
             Finished: self._finished,
             AttemptFailed: self._attempt_failed,
             ClientGone: self._client_gone,
-            ReplicaSeen: self._replica_seen,
-            ReplicaLost: self._replica_lost,
+            ReplicaSeen: fleet.seen,
+            ReplicaLost: fleet.lost,
+            ReplicaDraining: fleet.draining,
+            Probed: fleet.probed,
+            BudgetSpent: self._budget_spent,
             KeyChanged: self._key_changed,
             SettingsChanged: self._settings_changed,
             Tick: self._tick,
         }
         self._adopt(settings)
 
-    def handle(self, event: AnyEvent) -> list[AnyEffect]:
+    def handle(self, event: AnyEvent) -> Effects:
         """Take in what happened; returns what is to be done, in order."""
-        return self._handlers[type(event)](event)
+        effects = self._handlers[type(event)](event)
+        if self._appointed and (alarm := self.agenda.next_alarm()) is not None:
+            effects.append(WakeAt(alarm))
+        return effects
 
     def _adopt(self, settings: DeskSettings) -> None:
         self.settings = settings
-        self.models = {policy.name: policy for policy in settings.models}
-        self._route = routing.POLICIES[settings.routing]
+        self.policies = {policy.name: policy for policy in settings.models}
+        routing.POLICIES[settings.routing]  # a name that is none must not wait for the first prompt to be found out
+        self._tariffs = {policy.name: metering.Tariff(policy.price) for policy in settings.models}
+        names = [band.name for band in settings.bands]
+        self._bands = {name: index for index, name in enumerate(names)}
+        self._usual_band = self._bands.get("standard", 0)
+
+    def of_model(self, model: str) -> ModelDesk:
+        """The desk of a model."""
+        desk = self.desks.get(model)
+        if desk is None:
+            desk = self.desks[model] = ModelDesk(model, self.settings, self.accounts)
+        return desk
 
     # The prompt's way in.
 
-    def _arrived(self, event: Arrived) -> list[AnyEffect]:
+    def _arrived(self, event: Arrived) -> Effects:
         assert event.ticket not in self.tickets, f"ticket {event.ticket} arrived twice"
         try:
-            ticket = self._admit(event)
+            return self._take_in(event)
         except UnderlayError as error:
             return [_refusal(event.ticket, error, "refused at admission")]
-        key = ticket.key
-        admitted = Admitted(event.ticket, key.id, key.tenant, f"key {key.id} of {key.tenant}, within its limits")
-        return [admitted, *self._place(ticket, event.at)]
 
-    def _admit(self, event: Arrived) -> Ticket:
+    def _take_in(self, event: Arrived) -> Effects:
         key = identity.identify(self.keys, event.digests, event.at)
-        policy = admission.model_policy(self.models, event)
+        policy = admission.model_policy(self.policies, event)
         identity.permit(key, event.model)
         admission.check_size(event, policy, self.settings)
-        if self._must_wait(event) and self._waiting_count() >= self.settings.waiting_max:
+        holding = self.accounts.holding(key, event.model)
+        tariff, band = self._tariffs[event.model], self._band(key, event.band)
+        ticket = Ticket(event, key, policy, tariff, self.of_model(event.model), holding, band)
+        ticket.model.size_up(ticket)
+        name, body = event.idempotency
+        if name:
+            original = self.requests.begin(key.tenant, name, body, event.ticket, event.at)
+            if original is not None:
+                return self._replay(ticket, original)
+        try:
+            shed = self._make_room(ticket) if ticket.model.must_wait() else []
+            ticket.held = holding.admit(*self._to_reserve(ticket), event.at)
+        except UnderlayError:
+            self.requests.ended(event.ticket, False, event.at)
+            raise
+        effects = self._admit(ticket)
+        effects += shed
+        effects += self._place(ticket, event.at)
+        return effects
+
+    def _admit(self, ticket: Ticket) -> Effects:
+        self.tickets[ticket.name] = ticket
+        deadline_s = ticket.arrived.deadline_s
+        if deadline_s is not None and deadline_s <= _DEADLINE_MAX_S:
+            self.agenda.add(ticket.arrived.at + deadline_s, "deadline", ticket)
+        band = self.settings.bands[ticket.band].name
+        why = f"key {ticket.key.id} of {ticket.tenant}, within its limits; band {band}"
+        return [Admitted(ticket.name, ticket.key.id, ticket.tenant, why, band)]
+
+    def _replay(self, ticket: Ticket, original: str) -> Effects:
+        ticket.step("replay")
+        key, why = ticket.key, f"the same request was answered as {original}; nothing is charged"
+        return [Admitted(ticket.name, key.id, key.tenant, why), Replay(ticket.name, original, why)]
+
+    def _band(self, key: Key, asked: str) -> int:
+        """The class of urgency: the one asked for, but none above the key's own."""
+        highest = self.accounts.band(key)
+        own = self._bands.get(highest, self._usual_band) if highest else self._usual_band
+        return own if not asked else max(own, self._bands.get(asked, own))
+
+    def _to_reserve(self, ticket: Ticket) -> tuple[int, int]:
+        """Tokens and pico-dollars the request will probably take, for limits and budgets."""
+        arrived = ticket.arrived
+        tokens = admission.tokens_to_reserve(arrived)
+        if not ticket.holding.capped:
+            return tokens, 0
+        answer = LEASE_TOKENS if arrived.max_tokens is None else arrived.max_tokens
+        prompt = ticket.prompt_tokens
+        usage = Usage(prompt, 0, answer * arrived.strands)
+        return usage.total_tokens, ticket.tariff.cost_pico_usd(usage)
+
+    def _make_room(self, ticket: Ticket) -> Effects:
+        """Refuse a newcomer that would wait in vain; in a full line, somebody less urgent goes for it."""
+        model = ticket.model
+        ticket.holding.check(*self._to_reserve(ticket), ticket.arrived.at)  # its own fault comes first
+        model.refuse_the_hopeless(ticket)
+        if sum(desk.waiting() for desk in self.desks.values()) < self.settings.waiting_max:
+            return []
+        spared = model.line.spare(ticket.band, ticket.tenant)
+        if spared is None:
             raise Overloaded(
                 f"the platform is full: {self.settings.waiting_max} requests already wait", retry_after_s=1.0
             )
-        reserved = admission.tokens_to_reserve(event)
-        self.meters[key.id].admit(reserved, event.at)
-        ticket = Ticket(event, key, policy, reserved)
-        self.tickets[event.ticket] = ticket
-        return ticket
+        model.remove(spared)
+        message = f"the platform is full: {self.settings.waiting_max} requests wait, and this one is less urgent"
+        return self._send_away(spared, ticket.arrived.at, "the line is full, and others come before it", message)
 
-    def _patience(self, ticket: Ticket, at: float) -> float:
-        """Until when the ticket waits from now on; a deadline counts until its caller has got something."""
-        until, deadline_s = at + self.settings.wait_max_s, ticket.arrived.deadline_s
-        return until if deadline_s is None or ticket.seen else min(until, ticket.arrived.at + deadline_s)
-
-    def _must_wait(self, event: Arrived) -> bool:
-        if self._line(event.model):
-            return True
-        return not routing.candidates(self.replicas.values(), event.model, event.strands, frozenset())
-
-    def _waiting_count(self) -> int:
-        return sum(len(queue) for queue in self.waiting.values())
-
-    def _place(self, ticket: Ticket, at: float) -> list[AnyEffect]:
-        """Give the ticket to a replica, or make it wait behind those that came before."""
-        if not self._line(ticket.arrived.model) and (dispatch := self._dispatch(ticket)):
-            return [dispatch]
+    def _place(self, ticket: Ticket, at: float) -> Effects:
+        """Give the ticket to a replica, or make it wait behind those that come before it."""
+        model, effects = ticket.model, list[AnyEffect]()
+        first = not model.line.size and model.pool.open and not model.held_back(ticket, at)
+        if first and model.dispatch(ticket, at, effects):
+            self._arrange_hedge(model)
+            return effects
         return self._hold(ticket, at)
 
-    def _line(self, model: str) -> bool:
-        """Whether newcomers must stand in line. Those who wait for another replica than failed them are no line."""
-        return any(not ticket.tried for ticket in self.waiting.get(model, {}).values())
-
-    def _dispatch(self, ticket: Ticket, prefix: str = "") -> AnyEffect | None:
-        """Take a lease for the ticket; ``None`` if no replica takes it now."""
-        arrived = ticket.arrived
-        free = routing.candidates(self.replicas.values(), arrived.model, arrived.strands, ticket.tried)
-        if not free:
-            return None
-        replica, why = self._route(free)
-        self._turn += 1
-        replica.turn = self._turn
-        replica.load += arrived.strands
-        ticket.replica = replica
-        ticket.attempts += 1
-        ticket.step("dispatch")
-        resume = ticket.seen and ticket.attempts > 1
-        return Dispatch(arrived.ticket, replica.name, ticket.attempts, resume, prefix + why)
-
-    def _hold(self, ticket: Ticket, at: float, *, first: bool = False, why: str = "") -> list[AnyEffect]:
-        model, name = ticket.arrived.model, ticket.arrived.ticket
-        queue = self.waiting.setdefault(model, {})
+    def _hold(self, ticket: Ticket, at: float, why: str = "") -> Effects:
+        model = ticket.model
         ticket.step("hold")
-        place = len(queue) + 1
-        if first:  # it has been served before: most of those who wait have not
-            ahead = {other: waits for other, waits in queue.items() if waits.attempts}
-            place = len(ahead) + 1
-            self.waiting[model] = {**ahead, name: ticket, **queue}
-        else:
-            queue[name] = ticket
-        ticket.until = max(self._patience(ticket, at), at)
-        hold = Hold(name, place, ticket.until, why or self._why_wait(model))
-        return [hold, *self._wake(ticket.until)]
+        ticket.since = ticket.at = at
+        ticket.until = max(at, self._until(ticket, at))
+        model.push(ticket, first=ticket.attempts > 0)
+        served = self.serve(model, at)
+        if ticket.state != "waiting":
+            return served
+        self.agenda.add(ticket.until, "expire", ticket)
+        if ticket.not_before > at:
+            self.agenda.add(ticket.not_before, "retry", ticket)
+        return [Hold(ticket.name, model.place(ticket), ticket.until, why + model.why_wait(ticket)), *served]
 
-    def _why_wait(self, model: str) -> str:
-        replicas = [replica for replica in self.replicas.values() if replica.model == model]
-        ready = sum(replica.state == "ready" for replica in replicas)
-        return f"every slot of {ready} ready replicas is in use" if ready else "no replica is ready yet"
+    def _until(self, ticket: Ticket, at: float) -> float:
+        """Until when the ticket waits from now on; its band's patience, and its deadline until it got something."""
+        patience_s = self.settings.wait_max_s * self.settings.bands[ticket.band].patience
+        deadline_s = ticket.arrived.deadline_s
+        if deadline_s is None or ticket.seen:
+            return at + patience_s
+        return min(at + patience_s, ticket.arrived.at + deadline_s)
 
-    def _wake(self, at: float) -> list[AnyEffect]:
-        if self._wake_at is not None and self._wake_at <= at:
+    def serve(self, model: ModelDesk, at: float) -> Effects:
+        """Let in whoever can go now."""
+        if not model.aside and not model.line.size:
             return []
-        self._wake_at = at
-        return [WakeAt(at)]
-
-    def _drain_queue(self, model: str) -> list[AnyEffect]:
-        """Dispatch those who wait, first come first served, while replicas take them.
-
-        One that waits for another replica than failed it lets the others pass.
-        """
-        effects: list[AnyEffect] = []
-        queue = self.waiting.get(model, {})
-        served: list[str] = []
-        for name, ticket in queue.items():
-            dispatch = self._dispatch(ticket, "waited; ")
-            if dispatch is not None:
-                served.append(name)
-                effects.append(dispatch)
-            elif not ticket.tried:
-                break
-        for name in served:
-            del queue[name]
-        if not queue:
-            self.waiting.pop(model, None)
+        effects, late = model.serve_line(at)
+        while model.postponed:
+            put_off = model.postponed.pop()
+            self.agenda.add(put_off.not_before, "retry", put_off)
+        for ticket in late:
+            effects += self._send_away(ticket, at, "it has waited too long for the line there is")
+        if model.line.size and model.pool.open and model.look_again(at):
+            self.agenda.add(model.kept_until, "guest", model)
+        self._arrange_hedge(model)
         return effects
+
+    def _send_away(self, ticket: Ticket, at: float, why: str, message: str = "") -> Effects:
+        """End one that was taken out of the line: refuse it if it never ran, else fail it, as it may have begun."""
+        message = message or f"no replica was free within {at - ticket.arrived.at:.0f} s; the platform is busy"
+        if ticket.attempts:
+            return self._give_up(ticket, at, "upstream_failed", message, f"waited for another replica; {why}")
+        ticket.step("refuse")
+        self._forget(ticket, at, finished=False)
+        ticket.holding.settle(ticket.held, 0, 0, at)
+        arrived = ticket.arrived
+        passed = arrived.deadline_s is not None and arrived.at + arrived.deadline_s <= at
+        if not passed and ticket.model.too_late(ticket, at):
+            passed, message = True, "no replica can produce a first token before the deadline of this request"
+        reason = "deadline_exceeded" if passed else "overloaded"  # SDKs try again after ours, not after theirs
+        return [Refuse(ticket.name, reason, message, why, retry_after_s=1.0)]
 
     # The answer's way out.
 
-    def _current(self, name: str, attempt: int) -> Ticket | None:
-        """The ticket, if this attempt is still the one that counts; late words of dead attempts are not."""
+    def _lease_of(self, name: str, attempt: int) -> tuple[Ticket, Lease] | None:
+        """Ticket and lease, if this attempt still counts; late words of dead attempts do not."""
         ticket = self.tickets.get(name)
-        if ticket is None or ticket.state != "running" or ticket.attempts != attempt:
+        if ticket is None or ticket.state != "running":
             return None
-        return ticket
+        lease = ticket.lease
+        if lease is not None and lease.attempt == attempt:
+            return ticket, lease
+        rival = ticket.rival
+        return (ticket, rival) if rival is not None and rival.attempt == attempt else None
 
-    def _first_token(self, event: FirstToken) -> list[AnyEffect]:
-        ticket = self._current(event.ticket, event.attempt)
-        if ticket is not None:
-            ticket.seen = ticket.arrived.streaming
-            if not ticket.usage.prompt_tokens:  # the prompt is counted once, however many attempts it takes
-                ticket.usage = Usage(event.prompt_tokens, event.cached_tokens, ticket.usage.completion_tokens)
-        return []
-
-    def _progress(self, event: Progress) -> list[AnyEffect]:
-        ticket = self.tickets.get(event.ticket)
-        if ticket is not None and ticket.state == "running":
-            usage = ticket.usage
-            ticket.usage = Usage(usage.prompt_tokens, usage.cached_tokens, event.completion_tokens)
-        return []
-
-    def _finished(self, event: Finished) -> list[AnyEffect]:
-        ticket = self._current(event.ticket, event.attempt)
-        if ticket is None:
+    def _first_token(self, event: FirstToken) -> Effects:
+        found = self._lease_of(event.ticket, event.attempt)
+        if found is None:
             return []
-        if ticket.replica is not None:
-            ticket.replica.strikes = 0
+        ticket, lease = found
+        effects = self._decide_race(ticket, lease, event.at) if ticket.rival is not None else []
+        ticket.seen = ticket.arrived.streaming
+        ticket.model.first_token(ticket, lease, event)
+        if not ticket.usage.prompt_tokens:  # the prompt is counted once, however many attempts it takes
+            ticket.usage = Usage(event.prompt_tokens, event.cached_tokens, ticket.usage.completion_tokens)
+        if ticket.holding.capped:
+            effects += self._watch_budget(ticket, event.at)
+        if ticket.model.line.size:  # its adaptive limit may have room again
+            effects += self.serve(ticket.model, event.at)
+        return effects
+
+    def _decide_race(self, ticket: Ticket, winner: Lease, at: float) -> Effects:
+        """The first to speak wins; the other's work is dropped before anybody sees or pays any of it."""
+        assert ticket.lease is not None
+        assert ticket.rival is not None
+        loser = ticket.rival if winner is ticket.lease else ticket.lease
+        ticket.lease, ticket.rival = winner, None
+        ticket.model.release(ticket, loser, at)
+        cancel = Cancel(ticket.name, loser.replica.name, loser.attempt)
+        return [cancel, *self.serve(ticket.model, at), *self._fleet.released(loser.replica)]
+
+    def _progress(self, event: Progress) -> Effects:
+        ticket = self.tickets.get(event.ticket)
+        if ticket is None or ticket.state != "running":
+            return []
+        usage = ticket.usage
+        ticket.usage = Usage(usage.prompt_tokens, usage.cached_tokens, event.completion_tokens)
+        ticket.model.served(ticket, event.completion_tokens)
+        return self._watch_budget(ticket, event.at) if ticket.holding.capped else []
+
+    def _watch_budget(self, ticket: Ticket, at: float) -> Effects:
+        """Set aside more for an answer that outgrows what was reserved, or end it where the budget does."""
+        usage, price, held = ticket.usage, ticket.tariff, ticket.held
+        margin = Usage(usage.prompt_tokens, 0, usage.completion_tokens + MARGIN_TOKENS * ticket.strands)
+        limit = ticket.arrived.max_tokens
+        if limit is not None:
+            most = Usage(usage.prompt_tokens, 0, limit * ticket.strands)
+            margin = most if most.completion_tokens < margin.completion_tokens else margin
+        short_tokens = margin.total_tokens - held.tokens
+        short_pico_usd = price.cost_pico_usd(margin) - held.pico_usd
+        if (short_tokens <= 0 and short_pico_usd <= 0) or ticket.cut:
+            return []
+        lease = Usage(0, 0, LEASE_TOKENS * ticket.strands if limit is None else 0)
+        more_tokens = max(0, short_tokens) + lease.completion_tokens
+        more_pico_usd = max(0, short_pico_usd) + price.cost_pico_usd(lease)
+        if ticket.holding.extend(held, more_tokens, more_pico_usd, at):
+            return []
+        ticket.cut = True
+        return [Cut(ticket.name, "insufficient_quota", "the budget is spent; the answer ends here")]
+
+    def _finished(self, event: Finished) -> Effects:
+        found = self._lease_of(event.ticket, event.attempt)
+        if found is None:
+            return []
+        ticket, lease = found
+        raced = self._decide_race(ticket, lease, event.at) if ticket.rival is not None else []
+        ticket.model.finished(ticket, lease, event.usage.completion_tokens, event.at)
         ticket.step("finish")
         ticket.usage = event.usage
-        return self._end(ticket, event.at, "finished", "every strand ended as the engine said")
+        ended = self._end(ticket, event.at, "finished", "every strand ended as the engine said")
+        return [*raced, *ended, *self._fleet.praise(lease.replica, event.at)]
 
-    def _client_gone(self, event: ClientGone) -> list[AnyEffect]:
+    def _client_gone(self, event: ClientGone) -> Effects:
         ticket = self.tickets.get(event.ticket)
         if ticket is None:
             return []
         ticket.usage = event.usage
-        cancel = self._cancel(ticket)
+        cancels: Effects = [Cancel(ticket.name, lease.replica.name, lease.attempt) for lease in ticket.leases()]
+        if ticket.state == "waiting":
+            ticket.model.remove(ticket)
         ticket.step("leave")
         why = "cut off by us" if ticket.cut else "the caller left"
-        return [*cancel, *self._end(ticket, event.at, "client_gone", f"{why}; billed what the engine produced")]
+        return [*cancels, *self._end(ticket, event.at, "client_gone", f"{why}; billed what the engine produced")]
 
-    def _cancel(self, ticket: Ticket) -> list[AnyEffect]:
-        if ticket.replica is None:
-            return []
-        return [Cancel(ticket.arrived.ticket, ticket.replica.name, ticket.attempts)]
-
-    def _end(self, ticket: Ticket, at: float, outcome: Any, why: str, **error: str) -> list[AnyEffect]:
+    def _end(self, ticket: Ticket, at: float, outcome: Any, why: str, **error: str) -> Effects:
         """Give back everything the ticket held, book it, and let the next in."""
-        name, model = ticket.arrived.ticket, ticket.arrived.model
-        self._release(ticket)
-        del self.tickets[name]
-        self._leave_queue(ticket)
-        self._settle(ticket, at)
-        booked = metering.charge(name, ticket.key, model, ticket.policy.price, ticket.usage, outcome)
-        return [booked, Close(name, outcome, why, **error), *self._drain_queue(model)]
+        model, lease, rival = ticket.model, ticket.lease, ticket.rival
+        for held in (lease,) if rival is None else (lease, rival):
+            if held is not None:
+                model.release(ticket, held, at)
+        ticket.lease = ticket.rival = None
+        model.served(ticket, ticket.usage.completion_tokens)
+        self._forget(ticket, at, finished=outcome == "finished")
+        booked = metering.charge(ticket.name, ticket.key, model.name, ticket.tariff, ticket.usage, outcome)
+        used = 0 if outcome == "failed" else ticket.usage.total_tokens
+        ticket.holding.settle(ticket.held, used, booked.cost_pico_usd, at)
+        effects: Effects = [booked, Close(ticket.name, outcome, why, **error)]
+        if model.aside or model.line.size:
+            effects += self.serve(model, at)
+        for held in (lease, rival):
+            if held is not None and held.replica.state != "ready":
+                effects += self._fleet.released(held.replica)
+        return effects
 
-    def _release(self, ticket: Ticket) -> None:
-        """Give back the lease, once."""
-        if ticket.replica is not None:
-            ticket.replica.load -= ticket.arrived.strands
-            ticket.replica = None
+    def _forget(self, ticket: Ticket, at: float, *, finished: bool) -> None:
+        del self.tickets[ticket.name]
+        ticket.model.hedger.gone(ticket.name)
+        if ticket.arrived.idempotency[0]:
+            self.requests.ended(ticket.name, finished, at)
 
-    def _leave_queue(self, ticket: Ticket) -> None:
-        queue = self.waiting.get(ticket.arrived.model)
-        if queue is not None:
-            queue.pop(ticket.arrived.ticket, None)
-            if not queue:
-                del self.waiting[ticket.arrived.model]
+    def _deadline_is_over(self, ticket: Ticket, at: float) -> Effects:
+        """Nobody waits for its first token any more: what is computed for it is waste."""
+        if ticket.state != "running":  # of what was due at the same time, a drain came before it
+            return []
+        cancels: Effects = [Cancel(ticket.name, lease.replica.name, lease.attempt) for lease in ticket.leases()]
+        message = f"no answer within {ticket.arrived.deadline_s:g} s, the deadline of this request"
+        return [*cancels, *self._give_up(ticket, at, "deadline_exceeded", message, "its deadline passed")]
 
-    def _settle(self, ticket: Ticket, at: float) -> None:
-        self.meters[ticket.key.id].settle(ticket.reserved, ticket.usage.total_tokens, at)
+    # Hedges.
+
+    def _arrange_hedge(self, model: ModelDesk) -> None:
+        next_at = model.hedger.next_at() if model.hedger.share else None
+        if next_at is not None:
+            self.agenda.add(next_at, "hedge", model)
+
+    def _hedge(self, model: ModelDesk, at: float) -> Effects:
+        effects: Effects = []
+        utilisation = model.pool.load / model.pool.slots if model.pool.slots else 1.0
+        for name in model.hedger.due(at, utilisation):
+            ticket = self.tickets.get(name)
+            if ticket is not None and ticket.state == "running":
+                model.hedge(ticket, at, effects)
+        self._arrange_hedge(model)
+        return effects
 
     # When things break.
 
-    def _attempt_failed(self, event: AttemptFailed) -> list[AnyEffect]:
-        ticket = self._current(event.ticket, event.attempt)
-        if ticket is None or ticket.replica is None:
+    def _attempt_failed(self, event: AttemptFailed) -> Effects:
+        found = self._lease_of(event.ticket, event.attempt)
+        if found is None:
             return []
-        replica = ticket.replica
+        ticket, lease = found
         if event.failure == "rejected":
-            return self._give_up(ticket, event.at, "bad_request", event.detail, "the engine rejected the request")
+            why = "the engine rejected the request"
+            cancels: Effects = [
+                Cancel(ticket.name, other.replica.name, other.attempt)
+                for other in ticket.leases()
+                if other is not lease
+            ]
+            return [*cancels, *self._give_up(ticket, event.at, "bad_request", event.detail, why)]
+        ejected = self._fleet.strike(lease.replica, event.at)
+        if ticket.rival is not None:
+            return [*ejected, *self._drop_one(ticket, lease, event.at)]
         usage = ticket.usage
         ticket.usage = Usage(usage.prompt_tokens, usage.cached_tokens, event.completion_tokens)
-        ejected = self._strike(replica, event.at)
-        meaning = f"{replica.name} {recovery.MEANING[event.failure]}"
+        meaning = f"{lease.replica.name} {recovery.MEANING[event.failure]}"
         return [*ejected, *self._recover(ticket, event.at, meaning, event.detail)]
 
-    def _strike(self, replica: Replica, at: float) -> list[AnyEffect]:
-        if not recovery.strike(replica, self.settings, at):
-            return []
-        replica.state = step(REPLICA, replica.state, "strike_out")
-        why = f"{replica.strikes} failures in a row"
-        return [Eject(replica.name, replica.suspect_until, why), *self._wake(replica.suspect_until)]
+    def _drop_one(self, ticket: Ticket, failed: Lease, at: float) -> Effects:
+        """One of two attempts failed before a first token: the other goes on."""
+        if failed is ticket.lease:
+            ticket.lease = ticket.rival
+        ticket.rival = None
+        ticket.tried.add(failed.replica.name)
+        ticket.model.release(ticket, failed, at)
+        return [*self.serve(ticket.model, at), *self._fleet.released(failed.replica)]
 
-    def _recover(self, ticket: Ticket, at: float, meaning: str, detail: str) -> list[AnyEffect]:
+    def move(self, ticket: Ticket, lease: Lease, at: float, meaning: str, detail: str) -> Effects:
+        """End an attempt whose replica is gone, and go on without it."""
+        if ticket.rival is not None:
+            return self._drop_one(ticket, lease, at)
+        return self._recover(ticket, at, meaning, detail)
+
+    def _recover(self, ticket: Ticket, at: float, meaning: str, detail: str) -> Effects:
         """Send the ticket to another replica if that is right, else end it with a visible error."""
-        model = ticket.arrived.model
-        assert ticket.replica is not None
-        ticket.tried.add(ticket.replica.name)
-        self._release(ticket)
+        lease, model = ticket.lease, ticket.model
+        assert lease is not None
+        replica = lease.replica
+        ticket.tried.add(replica.name)
+        model.release(ticket, lease, at)
+        model.hedger.gone(ticket.name)
+        ticket.lease = None
+        drained = self._fleet.released(replica)
         what, reason = recovery.verdict(
             attempts=ticket.attempts, settings=self.settings, seen=ticket.seen, resumable=ticket.arrived.resumable
         )
-        if what == "give_up":
-            return self._give_up(ticket, at, "upstream_failed", f"{meaning}; {reason}. {detail}".strip(), meaning)
+        if what == "give_up" or ticket.cut:
+            message = f"{meaning}; {reason}. {detail}".strip()
+            return [*self._give_up(ticket, at, "upstream_failed", message, meaning), *drained]
+        ticket.not_before = self._not_before(ticket, what, at)
         why = f"{meaning}; {reason}; "
-        dispatch = self._dispatch(ticket, why)
-        placed = [dispatch] if dispatch else self._hold(ticket, at, first=True, why=why + self._why_wait(model))
-        return [*placed, *self._drain_queue(model)]
+        effects: Effects = []
+        if ticket.not_before <= at and model.dispatch(ticket, at, effects, why):
+            return [*effects, *self.serve(model, at), *drained]
+        return [*self._hold(ticket, at, why), *drained]
 
-    def _give_up(self, ticket: Ticket, at: float, reason: str, message: str, why: str) -> list[AnyEffect]:
+    def _not_before(self, ticket: Ticket, what: recovery.Verdict, at: float) -> float:
+        """When to try again: at once, if the retry budget allows it and there is somebody else to ask."""
+        others = [
+            r for r in ticket.model.pool.members.values() if r.state == "ready" and r.name not in ticket.tried
+        ]
+        ready_at = at if others else at + _BREATH_S * ticket.attempts
+        if what == "restart" and not ticket.model.retries.spend(at):
+            ticket.owes_retry = True
+            ready_at = max(ready_at, ticket.model.retries.ready_at(at))
+        return ready_at
+
+    def _give_up(self, ticket: Ticket, at: float, reason: str, message: str, why: str) -> Effects:
         ticket.step("fail")
         return self._end(ticket, at, "failed", why, reason=reason, message=message)
 
-    def _replica_lost(self, event: ReplicaLost) -> list[AnyEffect]:
-        replica = self.replicas.get(event.replica)
-        if replica is None or replica.state == "lost":
-            return []
-        replica.state = step(REPLICA, replica.state, "lose")
-        effects: list[AnyEffect] = []
-        for ticket in [t for t in self.tickets.values() if t.replica is replica]:
-            effects += self._cancel(ticket)
-            effects += self._recover(ticket, event.at, f"{replica.name} {recovery.MEANING['lost']}", event.cause)
-        return effects
-
-    def _replica_seen(self, event: ReplicaSeen) -> list[AnyEffect]:
-        replica = self.replicas.get(event.replica)
-        if replica is None:
-            replica = Replica(event.replica, event.model, event.slots, event.generation)
-            self.replicas[event.replica] = replica
-        elif replica.generation != event.generation or replica.state == "lost":
-            return self._reborn(replica, event)
-        return self._drain_queue(replica.model)
-
-    def _reborn(self, replica: Replica, event: ReplicaSeen) -> list[AnyEffect]:
-        """Trust it again: those it failed before its restart need not wait for another one any more."""
-        happening = "restart" if replica.state == "suspect" else "see"
-        replica.state = step(REPLICA, replica.state, happening)
-        replica.generation, replica.slots, replica.strikes = event.generation, event.slots, 0
-        models = dict.fromkeys((replica.model, event.model))  # who waited for the old one looks elsewhere
-        replica.model = event.model
-        for ticket in self.tickets.values():
-            ticket.tried.discard(replica.name)
-        return [effect for model in models for effect in self._drain_queue(model)]
-
     # Keys, settings and time.
 
-    def _key_changed(self, event: KeyChanged) -> list[AnyEffect]:
+    def _budget_spent(self, event: BudgetSpent) -> Effects:
+        self.accounts.spent(event)
+        return []
+
+    def _key_changed(self, event: KeyChanged) -> Effects:
         key = event.key
         self.keys[key.digest] = key
-        limits = self._limits(key)
-        meter = self.meters.get(key.id)
-        if meter is None:
-            self.meters[key.id] = admission.Meter(limits)
-        elif meter.limits != limits:
-            meter.set(limits)
+        self.accounts.key_changed(key)
         self._revoked_from.pop(key.id, None)
         if key.revoked_s is None:
             return []
         if key.revoked_s > event.at:  # planned, or by a clock that is ahead of ours
             self._revoked_from[key.id] = key.revoked_s
-            return self._wake(key.revoked_s)
+            self.agenda.add(key.revoked_s, "revoke", key.id)
+            return []
         return self._cut_off(key.id)
 
-    def _revoke(self, at: float) -> list[AnyEffect]:
-        effects: list[AnyEffect] = []
-        for key_id in [key_id for key_id, since in self._revoked_from.items() if since <= at]:
-            del self._revoked_from[key_id]
-            effects += self._cut_off(key_id)
-        return effects
+    def _revoke(self, key_id: str, _: float) -> Effects:
+        del self._revoked_from[key_id]
+        return self._cut_off(key_id)
 
-    def _cut_off(self, key_id: str) -> list[AnyEffect]:
+    def _cut_off(self, key_id: str) -> Effects:
         """A revoked key takes its open streams with it (Open WebUI's CVE-2026-44553 did not)."""
-        effects: list[AnyEffect] = []
+        effects: Effects = []
         for name, ticket in self.tickets.items():
             if ticket.key.id == key_id and not ticket.cut:
                 ticket.cut = True
                 effects.append(Cut(name, "invalid_api_key", "this key was revoked while the answer was streaming"))
         return effects
 
-    def _limits(self, key: Key) -> Any:
-        own, default = key.limits, self.settings.default_limits
-        return type(own)(
-            requests_per_minute=own.requests_per_minute or default.requests_per_minute,
-            tokens_per_minute=own.tokens_per_minute or default.tokens_per_minute,
-            concurrent=own.concurrent or default.concurrent,
-        )
-
-    def _settings_changed(self, event: SettingsChanged) -> list[AnyEffect]:
+    def _settings_changed(self, event: SettingsChanged) -> Effects:
+        self._rank_anew(event.settings)
         self._adopt(event.settings)
-        for key in self.keys.values():
-            meter = self.meters[key.id]
-            if meter.limits != (limits := self._limits(key)):
-                meter.set(limits)
-        return [effect for model in list(self.waiting) for effect in self._drain_queue(model)]
+        self.accounts.configure(event.settings)
+        self.requests.kept_s, self.requests.kept_max = event.settings.idempotency_s, event.settings.idempotency_max
+        for desk in self.desks.values():
+            desk.adopt(event.settings)
+        return [effect for desk in list(self.desks.values()) for effect in self.serve(desk, event.at)]
 
-    def _tick(self, event: Tick) -> list[AnyEffect]:
-        self._wake_at = None
-        effects = [*self._forgive(event.at), *self._expire_due(event.at), *self._revoke(event.at)]
-        due = [t.until for queue in self.waiting.values() for t in queue.values()]
-        due += self._revoked_from.values()
-        due += [r.suspect_until for r in self.replicas.values() if r.state == "suspect"]
-        return effects + (self._wake(min(due)) if due else [])
+    def _rank_anew(self, settings: DeskSettings) -> None:
+        """Each request keeps its band by name; where that is gone, by rank, as far as there are so many."""
+        was, last = self.settings.bands, len(settings.bands) - 1
+        places = {band.name: index for index, band in enumerate(settings.bands)}
+        for ticket in self.tickets.values():
+            ticket.band = places.get(was[ticket.band].name, min(ticket.band, last))
 
-    def _forgive(self, at: float) -> list[AnyEffect]:
-        effects: list[AnyEffect] = []
-        for replica in self.replicas.values():
-            if replica.state == "suspect" and replica.suspect_until <= at:
-                replica.state = step(REPLICA, replica.state, "forgive")
-                replica.strikes = self.settings.strikes_max - 1  # the next failure sends it away again
-                effects += self._drain_queue(replica.model)
+    def _tick(self, event: Tick) -> Effects:
+        self.agenda.alarm_at = None
+        self.requests.expire(event.at)
+        due = dict.fromkeys(self.agenda.due(event.at))  # who waited twice until the same moment ends once
+        over = [what for kind, what in due if kind == "expire"]
+        for ticket in over:  # all of them first: one that leaves lets others in, and those must be none of these
+            ticket.model.remove(ticket)
+        effects: Effects = []
+        for kind, what in due:
+            effects += self._appointments[kind](what, event.at)
+        for model in dict.fromkeys(ticket.model for ticket in over):
+            effects += self.serve(model, event.at)
         return effects
 
-    def _expire_due(self, at: float) -> list[AnyEffect]:
-        over = [t for queue in self.waiting.values() for t in queue.values() if t.until <= at]
-        for ticket in over:  # all of them first: one that leaves lets others in, and those must be none of these
-            self._leave_queue(ticket)
-        return [effect for ticket in over for effect in self._expire(ticket, at)]
+    def _expire(self, ticket: Ticket, at: float) -> Effects:
+        return self._send_away(ticket, at, "waited too long")
 
-    def _expire(self, ticket: Ticket, at: float) -> list[AnyEffect]:
-        waited_s = at - ticket.arrived.at
-        message = f"no replica was free within {waited_s:.0f} s; the platform is busy"
-        if ticket.attempts:  # it ran before: the caller may have part of an answer, so this is a failure
-            return self._give_up(ticket, at, "upstream_failed", message, "waited too long for another replica")
-        ticket.step("refuse")
-        arrived = ticket.arrived
-        del self.tickets[arrived.ticket]
-        self._settle(ticket, at)
-        passed = arrived.deadline_s is not None and arrived.at + arrived.deadline_s <= at
-        reason = "deadline_exceeded" if passed else "overloaded"  # SDKs try again after ours, not after theirs
-        refuse = Refuse(arrived.ticket, reason, message, "waited too long", retry_after_s=1.0)
-        return [refuse, *self._drain_queue(arrived.model)]
+    # What others may look at.
+
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return sum(desk.waiting() for desk in list(self.desks.values()))
+
+    def queue_place(self, name: str) -> int | None:
+        """The place of one that waits, from 1; ``None`` if it does not."""
+        ticket = self.tickets.get(name)
+        if ticket is None or ticket.state != "waiting":
+            return None
+        return ticket.model.place(ticket)
 
     # The books.
 
     def check(self) -> None:
         """Verify the whole state; raises ``AssertionError`` on the first thing that does not add up."""
+        tickets = self.tickets.values()
         for name, replica in self.replicas.items():
-            leases = sum(t.arrived.strands for t in self.tickets.values() if t.replica is replica)
-            assert replica.load == leases, f"{name} carries {replica.load}, its leases are {leases}"
+            leases = [lease for t in tickets for lease in t.leases() if lease.replica is replica]
+            strands = sum(lease.strands for lease in leases)
+            assert replica.load == strands, f"{name} carries {replica.load}, its leases are {strands}"
+            ahead = sum(lease.uncached_tokens for lease in leases if lease.prefilling)
+            assert replica.prefill_tokens == ahead, f"{name} prefills {replica.prefill_tokens}, its leases {ahead}"
         for name, ticket in self.tickets.items():
             assert ticket.state in ("waiting", "running"), f"{name} is {ticket.state}"
-            assert (ticket.replica is not None) == (ticket.state == "running"), f"{name}: lease and state differ"
-            queued = name in self.waiting.get(ticket.arrived.model, {})
-            assert queued == (ticket.state == "waiting"), f"{name}: queue and state differ"
-        for key_id, meter in self.meters.items():
-            mine = sum(t.key.id == key_id for t in self.tickets.values())
-            assert meter.open_requests == mine, f"{key_id}: {meter.open_requests} open, {mine} tickets"
-        waiting = {name for queue in self.waiting.values() for name in queue}
-        assert waiting <= self.tickets.keys(), "someone waits without a ticket"
-        assert all(self.waiting.values()), "an empty queue was kept"
+            assert (ticket.lease is not None) == (ticket.state == "running"), f"{name}: lease and state differ"
+            assert ticket.rival is None or ticket.lease is not None, f"{name}: a hedge beside nothing"
+        waiting = {t.name for desk in self.desks.values() for t in desk.everyone_waiting()}
+        assert waiting == {t.name for t in tickets if t.state == "waiting"}, "queue and state differ"
+        for desk in self.desks.values():
+            desk.check()
+        self.requests.check()
+        opened: dict[str, int] = {}
+        for ticket in tickets:
+            opened[ticket.key.id] = opened.get(ticket.key.id, 0) + 1
+        self.accounts.check(opened, [(t.key, t.model.name, t.held) for t in tickets])
 
 
 def _refusal(ticket: str, error: UnderlayError, why: str) -> Refuse:
+    if isinstance(error, LimitReached):
+        why = "over a limit of its own"
     return Refuse(ticket, error.reason, error.message, why, error.param, error.retry_after_s)
 
 

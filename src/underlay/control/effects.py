@@ -16,19 +16,21 @@ class Effect(Struct, frozen=True, tag=True):
 
 
 class Admitted(Effect, frozen=True):
-    """The ticket is let in under this key. Comes before its ``Dispatch`` or ``Hold``."""
+    """The ticket is let in under this key, in this band. Comes before its ``Dispatch`` or ``Hold``."""
 
     ticket: str
     key_id: str
     tenant: str
     why: str
+    band: str = ""
 
 
 class Dispatch(Effect, frozen=True):
     """Give the ticket to a replica, as attempt number ``attempt`` (from 1).
 
     With ``resume`` the engine goes on after what was delivered; without it the strands start afresh (then
-    nothing of them had been delivered). The replica's lease is held from this moment.
+    nothing of them had been delivered). The replica's lease is held from this moment. With ``beside`` it is a
+    hedge: the attempt before it goes on, and the first to produce a token wins (the other gets a ``Cancel``).
     """
 
     ticket: str
@@ -36,6 +38,7 @@ class Dispatch(Effect, frozen=True):
     attempt: int
     resume: bool
     why: str
+    beside: bool = False
 
 
 class Hold(Effect, frozen=True):
@@ -44,6 +47,17 @@ class Hold(Effect, frozen=True):
     ticket: str
     place: int
     until: float
+    why: str
+
+
+class Replay(Effect, frozen=True):
+    """Answer with what ``original`` was answered: the same request under the same idempotency key.
+
+    Nothing is charged. Where the answer is not kept any more the driver says so (``conflict``).
+    """
+
+    ticket: str
+    original: str
     why: str
 
 
@@ -104,10 +118,25 @@ class Eject(Effect, frozen=True):
     why: str
 
 
+class Drained(Effect, frozen=True):
+    """Nothing runs on this replica any more, and nothing new will: it may be stopped."""
+
+    replica: str
+    why: str
+
+
+class Probe(Effect, frozen=True):
+    """Ask this replica how busy it is, and report ``Probed``; no answer needs no report."""
+
+    replica: str
+
+
 class WakeAt(Effect, frozen=True):
     """Send a ``Tick`` at this time, or earlier."""
 
     at: float
 
 
-AnyEffect = Admitted | Dispatch | Hold | Refuse | Cancel | Cut | Charge | Close | Eject | WakeAt
+AnyEffect = (
+    Admitted | Dispatch | Hold | Replay | Refuse | Cancel | Cut | Charge | Close | Eject | Drained | Probe | WakeAt
+)

@@ -31,6 +31,11 @@ class Arrived(Event, frozen=True):
     size of its text; ``deadline_s`` how long from ``at`` its caller waits; ``streaming`` whether the caller
     sees tokens as they come (then what was delivered cannot be taken back); ``resumable`` whether another
     engine could go on from the middle.
+
+    ``blocks`` are keyed digests of the prompt's text, block by block from its beginning (64-bit integers; no
+    text can be read from them), each of ``block_bytes`` bytes; ``session`` is one of the conversation (0: none
+    was named). ``band`` is the class of urgency asked for (empty: the key's). ``idempotency`` are digests of
+    the caller's idempotency key and of the whole request, empty where none was sent.
     """
 
     ticket: str
@@ -43,6 +48,10 @@ class Arrived(Event, frozen=True):
     streaming: bool = False
     resumable: bool = True
     deadline_s: float | None = None
+    blocks: tuple[int, ...] = ()
+    session: int = 0
+    band: str = ""
+    idempotency: tuple[str, str] = ("", "")
 
 
 class FirstToken(Event, frozen=True):
@@ -95,12 +104,16 @@ class ClientGone(Event, frozen=True):
 
 
 class ReplicaSeen(Event, frozen=True):
-    """A replica is ready. ``generation`` rises with every start; ``slots`` is how many strands it works on."""
+    """A replica is ready. ``generation`` rises with every start; ``slots`` is how many strands it works on.
+
+    ``cache_tokens`` is how many tokens its prefix cache holds (0: unknown).
+    """
 
     replica: str
     model: str
     slots: int
     generation: int = 0
+    cache_tokens: int = 0
 
 
 class ReplicaLost(Event, frozen=True):
@@ -108,6 +121,35 @@ class ReplicaLost(Event, frozen=True):
 
     replica: str
     cause: str
+
+
+class ReplicaDraining(Event, frozen=True):
+    """A replica is to be taken out of service (``drain``), or is wanted after all.
+
+    It gets nothing new; what runs on it may finish until the desk's ``drain_s`` is over, then it moves on.
+    """
+
+    replica: str
+    drain: bool = True
+
+
+class Probed(Event, frozen=True):
+    """A replica answered a ``Probe``: strands it works on and strands it lets wait, by its own count."""
+
+    replica: str
+    running: int
+    waiting: int
+
+
+class BudgetSpent(Event, frozen=True):
+    """What an account used before this run began, in the period that began at ``since``. Told once each."""
+
+    scope: str
+    name: str
+    period: str
+    since: float
+    pico_usd: int
+    tokens: int
 
 
 class KeyChanged(Event, frozen=True):
@@ -135,6 +177,9 @@ AnyEvent = (
     | ClientGone
     | ReplicaSeen
     | ReplicaLost
+    | ReplicaDraining
+    | Probed
+    | BudgetSpent
     | KeyChanged
     | SettingsChanged
     | Tick

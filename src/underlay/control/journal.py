@@ -22,7 +22,8 @@ from underlay.domain.policy import DeskSettings
 from .effects import AnyEffect
 from .events import AnyEvent
 
-FORMAT = 1
+#: 2: the desk of bands, budgets and policies; what the one before decided cannot be decided again.
+FORMAT = 2
 _FRAME = struct.Struct("<III")
 _BITS = 0xFFFFFFFF
 

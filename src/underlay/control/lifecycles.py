@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 #: state -> what happens -> next state. A ticket without an entry of its own is over.
 TICKET: Mapping[str, Mapping[str, str]] = {
-    "arrived": {"refuse": "refused", "hold": "waiting", "dispatch": "running"},
+    "arrived": {"refuse": "refused", "hold": "waiting", "dispatch": "running", "replay": "replayed"},
     "waiting": {"dispatch": "running", "refuse": "refused", "fail": "failed", "leave": "client_gone"},
     "running": {
         "finish": "finished",
@@ -18,12 +18,14 @@ TICKET: Mapping[str, Mapping[str, str]] = {
         "leave": "client_gone",
         "hold": "waiting",
         "dispatch": "running",
+        "hedge": "running",
     },
 }
 
 REPLICA: Mapping[str, Mapping[str, str]] = {
-    "ready": {"see": "ready", "lose": "lost", "strike_out": "suspect"},
-    "suspect": {"lose": "lost", "forgive": "ready", "restart": "ready"},
+    "ready": {"see": "ready", "lose": "lost", "strike_out": "suspect", "drain": "draining"},
+    "suspect": {"lose": "lost", "forgive": "ready", "restart": "ready", "drain": "draining"},
+    "draining": {"lose": "lost", "restore": "ready", "restart": "ready"},
     "lost": {"see": "ready"},
 }
 

@@ -9,14 +9,35 @@ from __future__ import annotations
 
 from underlay.domain.answer import Usage
 from underlay.domain.keys import Key
-from underlay.domain.money import Price
+from underlay.domain.money import PICO_PER_USD, Price
 
 from .effects import Charge, Outcome
 
 
-def charge(ticket: str, key: Key, model: str, price: Price, usage: Usage, outcome: Outcome) -> Charge:
+class Tariff:
+    """A model's price, made quick: whole pico-dollars per token, where it is a whole number of them."""
+
+    __slots__ = ("_cached", "_completion", "_prompt", "_whole", "price")
+
+    def __init__(self, price: Price) -> None:
+        self.price = price
+        million = (price.prompt_usd_per_mtok, price.cached_usd_per_mtok, price.completion_usd_per_mtok)
+        each = [usd * (PICO_PER_USD // 1_000_000) for usd in million]
+        self._whole = all(pico == pico.to_integral_value() for pico in each)
+        self._prompt, self._cached, self._completion = (int(pico) for pico in each)
+
+    def cost_pico_usd(self, usage: Usage) -> int:
+        """What ``usage`` costs, in pico-dollars; exact."""
+        if not self._whole:
+            return self.price.cost_pico_usd(usage)
+        cached = usage.cached_tokens
+        prompt = (usage.prompt_tokens - cached) * self._prompt + cached * self._cached
+        return prompt + usage.completion_tokens * self._completion
+
+
+def charge(ticket: str, key: Key, model: str, tariff: Tariff, usage: Usage, outcome: Outcome) -> Charge:
     """Make the one charge of a ticket."""
-    cost = 0 if outcome == "failed" else price.cost_pico_usd(usage)
+    cost = 0 if outcome == "failed" else tariff.cost_pico_usd(usage)
     return Charge(
         ticket=ticket,
         key_id=key.id,

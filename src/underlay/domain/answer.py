@@ -104,12 +104,14 @@ class Resume(Struct, frozen=True):
     """What a strand already delivered, for another engine to go on from.
 
     ``text`` is all of it; ``parts`` is the same as token ids where the engine gave them and as text where it
-    did not, in order; ``completion_tokens`` is how many tokens that is by the engine's count.
+    did not, in order; ``completion_tokens`` is how many tokens that is by the engine's count. ``tool_calls`` are
+    the calls begun so far, as delivered; ``parts`` is empty where an engine that gave no ids had written some.
     """
 
     text: str = ""
     parts: tuple[int | str, ...] = ()
     completion_tokens: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class EngineEvent(Struct, frozen=True):

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+
+Period = Literal["day", "week", "month", "total"]
+
+
+class Budget(Struct, frozen=True):
+    """What may be used in each period, in money (pico-dollars) and in tokens; ``None`` is no bound.
+
+    Periods are those of the calendar in UTC, weeks begin on Mondays, ``total`` never ends.
+    """
+
+    period: Period
+    pico_usd: int | None = None
+    tokens: int | None = None
 
 
 class Limits(Struct, frozen=True):
@@ -16,9 +31,11 @@ class Limits(Struct, frozen=True):
 class Key(Struct, frozen=True):
     """A key by the SHA-256 of its secret.
 
-    ``id`` is public (``key_…``) and names it in lists and logs; ``tenant`` is who pays; ``models`` is what it
-    may use (empty: all). Times are Unix seconds; ``expires_s`` and ``revoked_s`` are ``None`` while they have
-    not been set, and a key is refused from that second on.
+    ``id`` is public (``key_…``) and names it in lists and logs; ``tenant`` is who pays (a team), ``user`` whose
+    key it is (may be empty); ``models`` is what it may use (empty: all); ``band`` the highest class of urgency
+    it may ask for (empty: the usual one). Times are Unix seconds; ``expires_s`` and ``revoked_s`` are ``None``
+    while they have not been set, and a key is refused from that second on. ``replaced_by`` is the key that a
+    rotation made in its place; the two share what they have spent.
     """
 
     id: str
@@ -28,6 +45,9 @@ class Key(Struct, frozen=True):
     prefix: str = ""
     models: tuple[str, ...] = ()
     limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = ()
+    user: str = ""
+    band: str = ""
     created_s: float = 0.0
     expires_s: float | None = None
     revoked_s: float | None = None

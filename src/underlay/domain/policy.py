@@ -5,36 +5,105 @@ The user's file (cli and live read it) is larger; this is the part that changes 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
-from underlay.domain.keys import Limits
+from underlay.domain.keys import Budget, Limits
 from underlay.domain.money import Price
 
 
 class ModelPolicy(Struct, frozen=True):
-    """A model that callers may name: its context in tokens, its price, and whether it embeds."""
+    """A model that callers may name: its context in tokens, its price, and whether it embeds.
+
+    ``template`` names how conversations become text (and its version): prompts told in different templates
+    share no cached beginning.
+    """
 
     name: str
     context_tokens: int = 8192
     price: Price = Price()
     operations: tuple[str, ...] = ("chat", "completion", "count")
+    template: str = ""
+
+
+class Band(Struct, frozen=True):
+    """A class of urgency. Bands are served in order; ``share`` of the work is kept for this one all the same.
+
+    The share (0 to 1) is what keeps a lower band from starving; the first band needs none. ``patience`` times
+    the desk's ``wait_max_s`` and ``slo_ttft_s`` is what its requests put up with.
+    """
+
+    name: str
+    share: float = 0.0
+    patience: float = 1.0
+
+
+class Account(Struct, frozen=True):
+    """Limits, budgets and rank of everything under one name: a user, a tenant (team) or a model.
+
+    ``weight`` is a tenant's part of a busy platform beside the others'; ``band`` the highest it may ask for
+    (empty: as the key says).
+    """
+
+    scope: Literal["user", "tenant", "model"]
+    name: str
+    limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = ()
+    weight: float = 1.0
+    band: str = ""
 
 
 class DeskSettings(Struct, frozen=True):
-    """Everything the desk's decisions depend on besides events.
+    """Everything the desk's decisions depend on besides events. Times in seconds, shares from 0 to 1.
 
-    ``waiting_max`` bounds the queue, ``wait_max_s`` the time in it; ``attempts_max`` how many replicas one
-    request may be given to; ``strikes_max`` how many failures in a row make a replica suspect, and
-    ``suspect_s`` for how long it is then left alone.
+    Routing: ``routing`` names the policy; a replica is *warm* for a prompt of which it holds ``warm_share``;
+    warmth is worth at most ``warm_penalty_s`` of waiting for the first token; ``explore_share`` of the requests
+    ignore it. ``index_tokens`` is what a replica's cache is taken to hold where it does not say.
+
+    Waiting: ``waiting_max`` bounds the line, ``wait_max_s`` the time in it. ``slo_ttft_s`` is how soon a first
+    token is worth having (none: within ``wait_max_s``): a standing line longer than a quarter of it is overload.
+    ``holdback_share`` of the slots is kept from tenants that have their fair part already, while others are
+    about.
+
+    Overload: ``adaptive`` lets measured latencies lower what a replica is given below its slots.
+
+    Recovery: ``attempts_max`` how many replicas one request may be given to; ``strikes_max`` failures in a row
+    send a replica away for ``suspect_s``, twice as long each time up to ``suspect_max_s``, but never more than
+    ``eject_share_max`` of a model's replicas; one that comes back gets its full part after ``slow_start_s``.
+    Starting requests afresh may add ``retry_share`` to the first attempts of any ten seconds, and hedges
+    ``hedge_share`` (0: no hedging). ``drain_s`` is how long streams may stay on a replica that is drained.
     """
 
     models: tuple[ModelPolicy, ...] = ()
+    accounts: tuple[Account, ...] = ()
     default_limits: Limits = Limits()
-    routing: str = "least_loaded"
+    strands_max: int = 8
+    seed: int = 0
+    # routing
+    routing: str = "sticky"
+    warm_share: float = 0.8
+    warm_penalty_s: float = 1.0
+    explore_share: float = 0.01
+    index_tokens: int = 131_072
+    # waiting
+    bands: tuple[Band, ...] = (Band("priority"), Band("standard", 0.2), Band("batch", 0.05, 10.0))
     waiting_max: int = 1024
     wait_max_s: float = 120.0
+    slo_ttft_s: float | None = None
+    holdback_share: float = 0.1
+    # overload
+    adaptive: bool = True
+    # recovery
     attempts_max: int = 3
     strikes_max: int = 3
     suspect_s: float = 10.0
-    strands_max: int = 8
-    seed: int = 0
+    suspect_max_s: float = 300.0
+    eject_share_max: float = 0.5
+    slow_start_s: float = 10.0
+    retry_share: float = 0.2
+    hedge_share: float = 0.0
+    drain_s: float = 120.0
+    # requests sent twice
+    idempotency_s: float = 86_400.0
+    idempotency_max: int = 10_000

@@ -23,18 +23,24 @@ from underlay.control.effects import (
     Close,
     Cut,
     Dispatch,
+    Drained,
     Eject,
     Hold,
+    Probe,
     Refuse,
+    Replay,
     WakeAt,
 )
-from underlay.control.events import AnyEvent, Tick
+from underlay.control.events import AnyEvent, Probed, Tick
 from underlay.domain.policy import DeskSettings
 from underlay.domain.views import Journey
 from underlay.live.engines.adapter import Adapter
 from underlay.live.engines.connections import Address, Pool
+from underlay.live.engines.slots import Slots
 from underlay.live.journal_file import JournalFile, book
+from underlay.live.load_probe import LoadProbes
 from underlay.live.settings import EngineSettings
+from underlay.live.silence import LOOK_S, OnSilent, Silence, Voice
 from underlay.live.store_writer import StoreWriter
 
 log = structlog.get_logger("underlay.driver")
@@ -57,8 +63,11 @@ class Performer(Protocol):
     def refuse(self, effect: Refuse) -> None:
         """Answer with a refusal."""
 
+    def replay(self, effect: Replay) -> None:
+        """Answer as an earlier request was answered."""
+
     def cancel(self, effect: Cancel) -> None:
-        """Stop the present attempt."""
+        """Stop that attempt, and no other."""
 
     def cut(self, effect: Cut) -> None:
         """End the caller's stream with an error, then submit ``ClientGone``."""
@@ -79,7 +88,9 @@ class Performer(Protocol):
 class Driver:
     """The desk in the world.
 
-    ``on_journey`` hears of every request that is over, ``on_refused`` of a replica where nobody listens.
+    ``on_journey`` hears of every request that is over; ``on_refused`` of a replica where nobody listens;
+    ``on_silent`` of one that has streams open and says nothing; ``on_drained`` of one on which nothing runs any
+    more and nothing will. ``salt`` makes of a tenant's name what keeps its prompts apart in engines' caches.
     """
 
     def __init__(
@@ -100,6 +111,13 @@ class Driver:
         self._addresses: dict[str, Address] = {}
         self._on_journey = on_journey
         self.on_refused: Callable[[str], None] = lambda _: None
+        self.on_drained: Callable[[str], None] = lambda _: None
+        self.on_silent: OnSilent = lambda _name, _silent: None
+        self.slots = Slots()
+        self.salt: Callable[[str], str] = lambda tenant: tenant
+        self._silence = Silence(time.monotonic, self.load, self._silent)
+        self._listening = self.loop.call_later(LOOK_S, self._listen)
+        self._load_probes = LoadProbes(self.pool, self._probed)
         self._inbox: deque[AnyEvent] = deque()
         self._busy = False
         self._wake: asyncio.TimerHandle | None = None
@@ -110,11 +128,14 @@ class Driver:
             Dispatch: lambda effect: self.exchanges[effect.ticket].dispatch(effect),
             Hold: lambda effect: self.exchanges[effect.ticket].hold(effect),
             Refuse: lambda effect: self.exchanges[effect.ticket].refuse(effect),
+            Replay: lambda effect: self.exchanges[effect.ticket].replay(effect),
             Cancel: lambda effect: self.exchanges[effect.ticket].cancel(effect),
             Cut: lambda effect: self.exchanges[effect.ticket].cut(effect),
             Charge: lambda effect: self.exchanges[effect.ticket].charge(effect),
             Close: lambda effect: self.exchanges[effect.ticket].close(effect),
             Eject: self._eject,
+            Drained: self._drained,
+            Probe: self._probe,
             WakeAt: self._wake_at,
         }
 
@@ -171,6 +192,28 @@ class Driver:
     def _eject(self, effect: Eject) -> None:
         log.warning("replica ejected", replica=effect.replica, why=effect.why)
 
+    def _drained(self, effect: Drained) -> None:
+        log.info("replica has nothing left to do", replica=effect.replica, why=effect.why)
+        self.on_drained(effect.replica)
+
+    def _probe(self, effect: Probe) -> None:
+        address = self._addresses.get(effect.replica)
+        if address is not None:
+            self._load_probes.ask(effect.replica, address)
+
+    def _probed(self, replica: str, running: int, waiting: int) -> None:
+        self.submit(Probed(at=self.now(), replica=replica, running=running, waiting=waiting))
+
+    def _silent(self, replica: str, still: Callable[[], bool]) -> None:
+        self.on_silent(replica, still)
+
+    def _listen(self) -> None:
+        self._listening = self.loop.call_later(LOOK_S, self._listen)
+        try:
+            self._silence.look()
+        except Exception:  # a defect in asking one replica must not end the listening to all
+            log.exception("listening failed")
+
     def _wake_at(self, effect: WakeAt) -> None:
         if self._wake is not None:
             self._wake.cancel()
@@ -203,14 +246,24 @@ class Driver:
         """Where a replica listens now."""
         return self._addresses.get(replica)
 
+    def voice(self, replica: str) -> Voice:
+        """Where to note that a replica said something."""
+        return self._silence.voice(replica)
+
     def load(self, replica: str) -> int:
         """How many strands are leased on a replica."""
         known = self.desk.replicas.get(replica)
         return known.load if known is not None else 0
 
-    def place(self, replica: str, address: Address) -> None:
-        """Note where a replica listens."""
+    def queue_place(self, ticket: str) -> int | None:
+        """The place in line of a request that waits, from 1."""
+        return self.desk.queue_place(ticket)
+
+    def place(self, replica: str, address: Address, slots: int = 0) -> None:
+        """Note where a replica that has just started listens, and how many slots it has that we may choose from."""
         self._addresses[replica] = address
+        if slots:
+            self.slots.opened(replica, slots)
 
     def tell(self, journey: Journey, replica: str) -> None:
         """Pass on the journey of a request that is over."""
@@ -218,7 +271,7 @@ class Driver:
 
     def limit_headers(self, key_id: str, dialect: str) -> tuple[tuple[str, str], ...]:
         """What is left of a key's limits, as the vendor's headers say it; nothing where there are none."""
-        meter = self.desk.meters.get(key_id)
+        meter = self.desk.accounts.meter(key_id)
         if meter is None or dialect == "gemini" or not (meter.requests or meter.tokens):
             return ()
         prefix = "anthropic-ratelimit" if dialect == "anthropic" else "x-ratelimit"
@@ -233,6 +286,8 @@ class Driver:
         """Stop waking up and destroy engine connections."""
         if self._wake is not None:
             self._wake.cancel()
+        self._listening.cancel()
+        self._load_probes.close()
         self.pool.close()
 
 

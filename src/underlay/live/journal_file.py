@@ -8,6 +8,7 @@ Each run begins a segment of its own. ``settle_old`` books what an earlier run h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -57,6 +58,11 @@ class JournalFile:
         elif self._flush_due is None:
             self._flush_due = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
 
+    @property
+    def whole(self) -> bool:
+        """Whether everything appended so far can be read from the file."""
+        return not self._pending and not self.broken_off
+
     def _keep(self, frame: bytes) -> None:
         """Keep a frame until it is written, or, while nothing can be written, as long as there is room.
 
@@ -100,24 +106,29 @@ class JournalFile:
 
 
 def begin(data_dir: Path, settings: DeskSettings, version: str, begun_at: float) -> JournalFile:
-    """Begin this run's segment under ``data_dir/journal``; old settled ones beyond the newest 20 are removed."""
-    folder = data_dir / "journal"
+    """Begin this run's segment under ``data_dir/journal``."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(begun_at))
-    path = folder / f"{stamp}-{os.getpid()}.journal"
-    for old in sorted(folder.glob("*.journal"))[:-_SEGMENTS_KEPT]:
-        old.unlink(missing_ok=True)
-    return JournalFile(path, settings, version, begun_at)
+    name, again = f"{stamp}-{os.getpid()}", 0
+    while True:  # in a container every run may have the same process id, and two may begin in one second
+        path = data_dir / "journal" / (f"{name}-{again}.journal" if again else f"{name}.journal")
+        with contextlib.suppress(FileExistsError):
+            return JournalFile(path, settings, version, begun_at)
+        again += 1
 
 
 def settle_old(data_dir: Path, store: Store, writer: StoreWriter) -> int:
     """Book what earlier runs left: charges that the store may lack, and requests cut off by a crash.
 
     Returns how many requests a crash had cut off. Doing it twice books nothing twice: charges are booked under
-    their request's id.
+    their request's id. Segments that were settled before are removed, but for the newest 20.
     """
     marks = store.marks()
+    paths = sorted((data_dir / "journal").glob("*.journal"))
+    for path in paths[:-_SEGMENTS_KEPT]:
+        if marks.get(path.name) == path.stat().st_size:  # never one whose charges the store may lack
+            path.unlink()
     cut_off = 0
-    for path in sorted((data_dir / "journal").glob("*.journal")):
+    for path in [path for path in paths if path.exists()]:
         size = path.stat().st_size
         if size == 0 or marks.get(path.name) == size:
             continue
@@ -138,12 +149,27 @@ def settle(path: Path, writer: StoreWriter) -> tuple[Desk, int, float]:
     """
     header, entries = journal.decode(path.read_bytes())
     desk = assemble(header.settings)
-    end, at = 0, header.begun_at
+    end, at, patient = 0, header.begun_at, True
     for entry, entry_end in entries:
-        desk.handle(entry.event)
+        if patient and writer.crowded:  # else those that are booked already would leave no room for those that are not
+            patient = writer.flush()
+        _decide_again(desk, entry.event)
         book(entry.effects, entry.event.at, writer)
         end, at = entry_end, entry.event.at
     return desk, end, at
+
+
+def _decide_again(desk: Desk, event: AnyEvent) -> list[AnyEffect]:
+    """Bring an event to a desk that replays.
+
+    A defect in one decision must not keep the others from being booked, nor the platform from starting: the run
+    that wrote the journal went on after it, too.
+    """
+    try:
+        return desk.handle(event)
+    except Exception:
+        log.exception("cannot be decided again", kind=type(event).__name__)
+        return []
 
 
 def _settle_and_end(path: Path, writer: StoreWriter) -> int:
@@ -160,7 +186,7 @@ def _end_open_tickets(path: Path, desk: Desk, at: float, writer: StoreWriter) ->
     with path.open("ab") as segment:
         for name, ticket in open_tickets:
             event = ClientGone(at=at, ticket=name, usage=ticket.usage)
-            effects = desk.handle(event)
+            effects = _decide_again(desk, event)
             segment.write(journal.encode(journal.Entry(event, effects)))
             segment.flush()
             book(effects, at, writer)

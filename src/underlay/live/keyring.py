@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from underlay.domain.errors import Conflict, NotFound
-from underlay.domain.keys import Key, Limits
+from underlay.domain.keys import Budget, Key, Limits
 from underlay.live import locate
 from underlay.live.store import Store
 
@@ -96,32 +96,40 @@ def create(
     name: str = "",
     models: Sequence[str] = (),
     limits: Limits | None = None,
+    budgets: Sequence[Budget] = (),
+    user: str = "",
+    band: str = "",
     expires_s: float | None = None,
 ) -> Minted:
     """Make a key for ``tenant`` and remember it. No ``models`` means all; ``expires_s`` is Unix time."""
     minted = _minted(
-        tenant=tenant, name=name, models=tuple(models), limits=limits or Limits(), at_s=at_s, expires_s=expires_s
+        Key(
+            id="",
+            digest="",
+            tenant=tenant,
+            name=name,
+            models=tuple(models),
+            limits=limits or Limits(),
+            budgets=tuple(budgets),
+            user=user,
+            band=band,
+            created_s=at_s,
+            expires_s=expires_s,
+        )
     )
     store.put_key(minted.key)
     return minted
 
 
-def _minted(
-    *, tenant: str, name: str, models: tuple[str, ...], limits: Limits, at_s: float, expires_s: float | None
-) -> Minted:
+def _minted(like: Key) -> Minted:
+    """A key with a secret of its own, in all else like this one."""
     secret = mint()
-    key = Key(
-        id=f"key_{_base62(secrets.randbits(71), 12)}",
-        digest=digest(secret),
-        tenant=tenant,
-        name=name,
-        prefix=prefix(secret),
-        models=models,
-        limits=limits,
-        created_s=at_s,
-        expires_s=expires_s,
-    )
-    return Minted(key, secret)
+    made = {
+        "id": f"key_{_base62(secrets.randbits(71), 12)}",
+        "digest": digest(secret),
+        "prefix": prefix(secret),
+    }
+    return Minted(msgspec.structs.replace(like, **made), secret)
 
 
 def revoke(store: Store, key_id: str, at_s: float) -> Key:
@@ -135,9 +143,10 @@ def revoke(store: Store, key_id: str, at_s: float) -> Key:
 
 
 def rotate(store: Store, key_id: str, overlap_s: float, at_s: float) -> Minted:
-    """Replace a key by a new one with the same tenant, models, limits and lifetime.
+    """Replace a key by a new one that may do the same for as long.
 
-    The old one goes on for ``overlap_s`` seconds (never longer than it would have), for its users to change over.
+    The old one goes on for ``overlap_s`` seconds (never longer than it would have), for its users to change over;
+    both spend out of the same budgets.
     """
     with store.transaction():
         old = _existing(store, key_id)
@@ -146,14 +155,8 @@ def rotate(store: Store, key_id: str, overlap_s: float, at_s: float) -> Minted:
         if old.replaced_by is not None:
             raise Conflict(f"{old.id} was already rotated; rotate {old.replaced_by}", reason="key_rotated")
         lifetime_s = None if old.expires_s is None else old.expires_s - old.created_s
-        new = _minted(
-            tenant=old.tenant,
-            name=old.name,
-            models=old.models,
-            limits=old.limits,
-            at_s=at_s,
-            expires_s=None if lifetime_s is None else at_s + lifetime_s,
-        )
+        expires_s = None if lifetime_s is None else at_s + lifetime_s
+        new = _minted(msgspec.structs.replace(old, created_s=at_s, expires_s=expires_s))
         ends_s = at_s + overlap_s
         if old.expires_s is not None:
             ends_s = min(ends_s, old.expires_s)

@@ -6,7 +6,7 @@ the Gateway API inference extension know an engine. Buckets are those of OpenTel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -80,6 +80,16 @@ class Metrics:
             ["replica", "model"],
             registry=registry,
         )
+        self._expected = Counter(
+            "underlay_prefix_tokens_expected",
+            "Prompt tokens expected in caches when routed",
+            ["model"],
+            registry=registry,
+        )
+        self._cached = Counter(
+            "underlay_prefix_tokens_cached", "Prompt tokens found in caches of those", ["model"], registry=registry
+        )
+        self._hits: dict[str, tuple[int, int]] = {}
         self._running = Gauge("vllm:num_requests_running", "Running on engines", ["model_name"], registry=registry)
         self._queued = Gauge("vllm:num_requests_waiting", "Waiting in engines", ["model_name"], registry=registry)
         self.journal_bytes = Gauge("underlay_journal_bytes", "Journal written by this run", registry=registry)
@@ -118,6 +128,14 @@ class Metrics:
         after_first = journey.usage.completion_tokens - 1
         if after_first > 0:
             self._tpot.labels(model).observe((journey.duration_ms - journey.ttft_ms) / 1e3 / after_first)
+
+    def predicted(self, hits: Mapping[str, tuple[int, int]]) -> None:
+        """Take over what was expected in the replicas' caches and what was found, by model, since the start."""
+        for model, (expected, cached) in hits.items():
+            expected_before, cached_before = self._hits.get(model, (0, 0))
+            self._expected.labels(model).inc(expected - expected_before)
+            self._cached.labels(model).inc(cached - cached_before)
+        self._hits.update(hits)
 
     def render(self, platform: PlatformRow, replicas: list[ReplicaRow]) -> tuple[bytes, str]:
         """All metrics as text, with the gauges brought up to date, and their content type."""

@@ -29,13 +29,14 @@ from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen
 from underlay.domain.answer import ModelCard
 from underlay.domain.keys import Key, Limits
 from underlay.domain.money import Price
-from underlay.domain.policy import DeskSettings, ModelPolicy
+from underlay.domain.policy import Band, DeskSettings, ModelPolicy
 from underlay.domain.views import Journey, PlatformRow
-from underlay.live import journal_file, keyring, locate, logs
+from underlay.live import accounts, journal_file, keyring, locate, logs, spent
 from underlay.live.driver import Driver
-from underlay.live.engines import adapter_for
+from underlay.live.engines import adapter_for, template_of
 from underlay.live.fleet.process import ProcessFleet
 from underlay.live.fleet.status import ReplicaStatus
+from underlay.live.gateway.blocks import Digests, load_secret
 from underlay.live.gateway.listener import Gateway
 from underlay.live.gateway.shelf import Shelf
 from underlay.live.metrics import Metrics
@@ -74,23 +75,25 @@ def run(settings: Settings, *, announce: Announce, console: Console, progress: P
 
 def desk_settings(settings: Settings) -> DeskSettings:
     """The part of the settings that decisions are made by."""
-    desk = settings.desk
+    desk = settings.desk.model_dump(exclude={"bands"})
     return DeskSettings(
         models=tuple(_policy(model) for model in settings.models),
+        accounts=accounts.accounts(settings),
         default_limits=Limits(**settings.limits.model_dump()),
-        routing=desk.routing,
-        waiting_max=desk.waiting_max,
-        wait_max_s=desk.wait_max_s,
-        attempts_max=desk.attempts_max,
-        strikes_max=desk.strikes_max,
-        suspect_s=desk.suspect_s,
-        strands_max=desk.strands_max,
+        bands=tuple(Band(band.name, band.share, band.patience) for band in settings.desk.bands),
+        **desk,
     )
 
 
 def _policy(model: ModelSettings) -> ModelPolicy:
     operations = ("embedding", "count") if model.engine.embeddings else ("chat", "completion", "count")
-    return ModelPolicy(model.name, model.context_tokens, Price(**model.price.model_dump()), operations)
+    return ModelPolicy(
+        model.name,
+        model.context_tokens,
+        Price(**model.price.model_dump()),
+        operations,
+        template=template_of(model.engine),
+    )
 
 
 class Platform:
@@ -142,12 +145,18 @@ class Platform:
         self.journal = journal_file.begin(self.data_dir, decided_by, __version__, self._began_s)
         adapters = {model.name: (adapter_for(model), model.engine) for model in settings.models}
         self.shelf = Shelf(time.monotonic)
+        digests = Digests(load_secret(self.data_dir))
         self.driver = Driver(decided_by, self.journal, self.writer, adapters, self._over)
+        self.driver.salt = digests.salt
         self.secret = keyring.local_secret(self.store, self.data_dir, self._began_s)
         self.keys = KeyWatch(self.store)
         self._tell_keys()
+        for event in spent.spent(self.store, self.store.keys(), decided_by, self.driver.now()):
+            self.driver.submit(event)
         self.fleet = ProcessFleet(settings.models, self.data_dir, on_seen=self._seen, on_lost=self._lost)
         self.driver.on_refused = self._refused
+        self.driver.on_silent = self.fleet.suspect
+        self.driver.on_drained = self.fleet.retire
         self.views = LiveViews(
             version=__version__,
             pid=os.getpid(),
@@ -161,7 +170,13 @@ class Platform:
             session_key=self._session_key,
         )
         self.gateway = Gateway(
-            settings.public, self.driver, self.cards, self.shelf, self.views.ready, lambda: self._origins
+            settings.public,
+            self.driver,
+            self.cards,
+            self.shelf,
+            self.views.ready,
+            lambda: self._origins,
+            digests,
         )
 
     async def _serve(self, announce: Announce, progress: Progress) -> None:
@@ -212,7 +227,8 @@ class Platform:
     # While it runs.
 
     def _seen(self, status: ReplicaStatus) -> None:
-        self.driver.place(status.name, status.address)
+        chosen = status.slots if status.engine == "llamacpp" else 0  # who else has slots, chooses among them itself
+        self.driver.place(status.name, status.address, chosen)
         self.driver.submit(
             ReplicaSeen(
                 at=self.driver.now(),
@@ -220,6 +236,7 @@ class Platform:
                 model=status.model,
                 slots=status.slots,
                 generation=status.generation,
+                cache_tokens=status.cache_tokens,
             )
         )
         self._first_ready.set()
@@ -230,7 +247,7 @@ class Platform:
     async def _warm(self, status: ReplicaStatus) -> None:
         """Warm the caches of a replica once the first questions have been asked of it."""
         await asyncio.sleep(_WARM_AFTER_S)
-        await warm(self.driver, status)
+        await warm(self.driver, status, self.driver.slots)
 
     def _lost(self, name: str, cause: str) -> None:
         log.warning("replica lost", replica=name, why=cause)
@@ -300,7 +317,8 @@ class Platform:
             self._mark()
 
     async def _settle_gap(self) -> None:
-        if self.writer.has_gap and not self.writer.lag:  # charges found no room for a while; now there is
+        # Charges found no room for a while; now there is, and all of them can be read from the journal.
+        if self.writer.has_gap and not self.writer.lag and self.journal.whole:
             self.writer.close_gap()
             await asyncio.to_thread(journal_file.settle, self.journal.path, self.writer)
 

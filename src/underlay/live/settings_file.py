@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 import pydantic
 import yaml
 
-from underlay.live import locate
+from underlay.live import accounts, locate
 from underlay.live.settings import Settings
 
 PREFIX = "UNDERLAY_"
@@ -232,6 +232,8 @@ class _Draft:
                 if found["type"] != "too_short" or not found["input"]:
                     self.findings.append(self._located(found))
             settings = None
+        if settings is not None:
+            self.findings += [self._mistaken(mistake) for mistake in accounts.mistakes(settings)]
         if settings is None or self.findings:
             raise SettingsError(sorted(self.findings, key=lambda found: (found.row == 0, found.row, found.column)))
         # Paths that were written are absolute by now; the default one is not.
@@ -242,6 +244,10 @@ class _Draft:
         message = _message(found, steps)
         if found["type"] == "extra_forbidden" and steps in self.key_sources:
             return self.key_sources[steps].finding(_dotted(steps), message)
+        return self._mistaken(accounts.Mistake(steps, message))
+
+    def _mistaken(self, mistake: accounts.Mistake) -> Finding:
+        steps, message = mistake
         for length in range(len(steps), -1, -1):
             source = self.sources.get(steps[:length]) or self.key_sources.get(steps[:length])
             if source is not None:
@@ -502,8 +508,12 @@ def _message(found: Mapping[str, Any], steps: Steps) -> str:
             return f"must be more than {context['gt']}, not {_shown(found['input'])}"
         case "less_than_equal":
             return f"must be {context['le']} or less, not {_shown(found['input'])}"
+        case "decimal_max_places":
+            return f"must have at most {context['decimal_places']} decimals, not {_shown(found['input'])}"
         case "literal_error":
             return f"must be {context['expected']}, not {_shown(found['input'])}"
+        case "missing":
+            return "is missing"
         case "string_too_short" | "too_short":
             return "must not be empty"
         case _:

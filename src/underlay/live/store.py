@@ -19,61 +19,20 @@ import msgspec
 from msgspec import Struct
 
 from underlay.domain.answer import Usage
-from underlay.domain.keys import Key, Limits
+from underlay.domain.keys import Budget, Key, Limits
 from underlay.domain.views import Journey, LedgerRow
 from underlay.live import locate
+from underlay.live.store_schema import HALF, migrate
 
 STORE_NAME = "underlay.db"
-SCHEMA_VERSION = 1
 BUSY_S = 5.0
-#: Costs are added in two halves, because SQLite refuses sums beyond 64 bits (9.2 million dollars).
-HALF = 1_000_000_000
 
 Group = Literal["tenant", "key", "model", "day"]
 
-SCHEMA = """
-CREATE TABLE keys (
-    id TEXT PRIMARY KEY,
-    digest TEXT NOT NULL UNIQUE,
-    tenant TEXT NOT NULL,
-    name TEXT NOT NULL,
-    prefix TEXT NOT NULL,
-    models TEXT NOT NULL,
-    limits TEXT NOT NULL,
-    created_s REAL NOT NULL,
-    expires_s REAL,
-    revoked_s REAL,
-    replaced_by TEXT REFERENCES keys (id),
-    change INTEGER NOT NULL
-);
-CREATE INDEX keys_by_change ON keys (change);
-CREATE TABLE charges (
-    request_id TEXT PRIMARY KEY,
-    at_s REAL NOT NULL,
-    tenant TEXT NOT NULL,
-    key_id TEXT NOT NULL,
-    model TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    cost_pico_usd INTEGER NOT NULL
-);
-CREATE INDEX charges_by_time ON charges (at_s);
-CREATE TABLE journeys (
-    arrival INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    at_s REAL NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX journeys_by_time ON journeys (at_s);
-CREATE TABLE journal_marks (
-    segment TEXT PRIMARY KEY,
-    settled_bytes INTEGER NOT NULL
-);
-"""
-
-_KEY_COLUMNS = "id, digest, tenant, name, prefix, models, limits, created_s, expires_s, revoked_s, replaced_by"
+_KEY_COLUMNS = (
+    "id, digest, tenant, name, prefix, models, limits, created_s, expires_s, revoked_s, replaced_by,"
+    " user, band, budgets"
+)
 CHARGE_COLUMNS = (
     "request_id, at_s, tenant, key_id, model, outcome,"
     " prompt_tokens, cached_tokens, completion_tokens, cost_pico_usd"
@@ -86,8 +45,14 @@ _GROUP_COLUMN: dict[Group, str] = {
 }
 
 
-class StoreTooNew(Exception):
-    """The file was written by a later version, which may mean other things by the same columns."""
+class Spent(Struct, frozen=True):
+    """What a key of a tenant used of a model."""
+
+    key_id: str
+    tenant: str
+    model: str
+    tokens: int
+    pico_usd: int
 
 
 class LedgerSum(Struct, frozen=True):
@@ -117,7 +82,7 @@ def connect(data_dir: Path) -> sqlite3.Connection:
         _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection)
+        migrate(connection)
     except BaseException:
         connection.close()
         raise
@@ -137,30 +102,6 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             if time.monotonic() > until_s:
                 raise
             time.sleep(0.02)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    version = _schema_version(connection)
-    if version > SCHEMA_VERSION:
-        raise StoreTooNew(f"the store has schema {version}; this version knows {SCHEMA_VERSION}")
-    if version == SCHEMA_VERSION:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if _schema_version(connection) == 0:  # nobody else made the tables while this waited to begin
-            for statement in SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-            connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def _schema_version(connection: sqlite3.Connection) -> int:
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone()
-    return int(connection.execute("SELECT version FROM schema_version").fetchone()[0]) if there else 0
 
 
 class Store:
@@ -208,8 +149,9 @@ class Store:
         with self.transaction():
             self._connection.execute(
                 f"INSERT INTO keys ({_KEY_COLUMNS}, change)"  # noqa: S608
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?, (SELECT coalesce(max(change), 0) + 1 FROM keys))"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?, (SELECT coalesce(max(change), 0) + 1 FROM keys))"
                 " ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, name = excluded.name,"
+                " user = excluded.user, band = excluded.band, budgets = excluded.budgets,"
                 " models = excluded.models, limits = excluded.limits, expires_s = excluded.expires_s,"
                 " revoked_s = excluded.revoked_s, replaced_by = excluded.replaced_by, change = excluded.change",
                 (
@@ -224,6 +166,9 @@ class Store:
                     key.expires_s,
                     key.revoked_s,
                     key.replaced_by,
+                    key.user,
+                    key.band,
+                    msgspec.json.encode(key.budgets).decode(),
                 ),
             )
 
@@ -319,6 +264,17 @@ class Store:
         """All charges of a period added up."""
         return _sum(self._rows(f"SELECT '', {_SUMS} FROM charges WHERE {_PERIOD}", since_s, until_s)[0])  # noqa: S608
 
+    def spent_since(self, since_s: float) -> list[Spent]:
+        """What was used from the UTC day that begins at ``since_s`` on; requests that failed cost nothing."""
+        rows = self._rows(
+            "SELECT key_id, tenant, model, sum(tokens), sum(cost_high), sum(cost_low) FROM spent_by_day"
+            " WHERE day >= ? GROUP BY key_id, tenant, model",
+            int(since_s // 86_400),
+        )
+        return [
+            Spent(key, tenant, model, tokens, high * HALF + low) for key, tenant, model, tokens, high, low in rows
+        ]
+
     # journal
 
     def marks(self) -> dict[str, int]:
@@ -352,6 +308,9 @@ def _key(row: tuple[Any, ...]) -> Key:
         expires_s=row[8],
         revoked_s=row[9],
         replaced_by=row[10],
+        user=row[11],
+        band=row[12],
+        budgets=msgspec.json.decode(row[13], type=tuple[Budget, ...]),
     )
 
 

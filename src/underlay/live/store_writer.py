@@ -135,6 +135,11 @@ class StoreWriter:
         return len(self._waiting)
 
     @property
+    def crowded(self) -> bool:
+        """Whether who can wait should: half of the room is taken."""
+        return len(self._waiting) * 2 >= self._waiting_max
+
+    @property
     def last_error(self) -> str | None:
         """What the last attempt to commit failed with; ``None`` if it did not fail."""
         return self._last_error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from msgspec import structs
 
+from underlay.control.events import ReplicaDraining
 from underlay.domain.answer import ModelCard
+from underlay.domain.errors import NotFound
 from underlay.domain.keys import Key
 from underlay.domain.views import Journey, LedgerRow, PlatformRow, ReplicaRow
 from underlay.live import keyring
@@ -76,7 +79,7 @@ class LiveViews:
             console_url=self.urls[1],
             uptime_s=round(time.monotonic() - self._began_at, 1),
             open_requests=len(self._driver.exchanges),
-            waiting=sum(len(queue) for queue in list(desk.waiting.values())),
+            waiting=desk.waiting(),
             ready=self.ready()[0],
             models=tuple(card.id for card in self._cards),
         )
@@ -85,6 +88,28 @@ class LiveViews:
         """List every replica, with the load that the desk has leased on it."""
         rows = self._fleet.rows({name: replica.load for name, replica in list(self._driver.desk.replicas.items())})
         return [structs.replace(row, served=self._served[row.name]) for row in rows]
+
+    def drain(self, replica: str, *, drain: bool) -> ReplicaRow:
+        """Take a replica out of service, or put it back; returns what became of it so far."""
+        order = asyncio.run_coroutine_threadsafe(self._drain(replica, drain=drain), self._driver.loop)
+        if not order.result(timeout=5):
+            raise NotFound(f"there is no replica {replica[:100]!r}; 'underlay ps' lists them", param="replica")
+        return next(row for row in self.replicas() if row.name == replica)
+
+    async def _drain(self, replica: str, *, drain: bool) -> bool:
+        """Order it on the platform's own loop; tells whether there is such a replica.
+
+        The desk is told where the replica may have work. One that is not ready has none: it just does not come
+        back, and one that is out of service comes back by being started.
+        """
+        try:
+            before = self._fleet.status(replica).state
+        except KeyError:
+            return False
+        after = (self._fleet.drain if drain else self._fleet.restore)(replica).state
+        if (before, after) in (("ready", "draining"), ("draining", "ready")):
+            self._driver.submit(ReplicaDraining(at=self._driver.now(), replica=replica, drain=drain))
+        return True
 
     def journey(self, request_id: str) -> Journey | None:
         """Find the journey of a request that is over."""
@@ -140,6 +165,10 @@ class LiveViews:
         """Render the metrics."""
         self._metrics.journal_bytes.set(self._driver.journal.bytes_written)
         self._metrics.store_lag.set(self._writer.lag)
+        desks = list(self._driver.desk.desks.values())
+        self._metrics.predicted(
+            {d.name: (d.index.expected_tokens_total, d.index.cached_tokens_total) for d in desks}
+        )
         return self._metrics.render(self.platform(), self.replicas())
 
     def models(self) -> list[ModelCard]:

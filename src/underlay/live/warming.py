@@ -7,12 +7,15 @@ first question a third of a second sooner; slots do not share what they have rea
 from __future__ import annotations
 
 import asyncio
+import time
 
 from underlay.live.driver import Driver
 from underlay.live.engines.adapter import EngineRequest
+from underlay.live.engines.slots import Slots
 from underlay.live.fleet.status import ReplicaStatus
 
 _IDLE_LOOK_S = 0.25
+_STALE_LOOK_S = 5.0
 _REPLY_S = 60.0
 
 
@@ -21,9 +24,11 @@ class _Reply:
 
     def __init__(self) -> None:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.well = True
 
     def status(self, code: int) -> None:
         """Hear the status: a refusal does no harm."""
+        self.well = code == 200
 
     def body(self, data: bytes) -> None:
         """Hear the answer, which is empty."""
@@ -36,24 +41,49 @@ class _Reply:
     def failed(self, failure: str, detail: str) -> None:
         """Hear that it went wrong: whoever comes first warms the slot, as without us."""
         del failure, detail
+        self.well = False
         self.done()
 
 
-async def warm(driver: Driver, status: ReplicaStatus) -> None:
-    """Warm every slot of a replica, one at a time, each only while no request is on the replica."""
+async def warm(driver: Driver, status: ReplicaStatus, slots: Slots | None = None) -> None:
+    """Warm every slot of a replica, one at a time, each only while no request is on the replica.
+
+    With the books in ``slots`` a warmed slot is anybody's again, whoever had it before: it holds nothing else. Then
+    this goes on for as long as the replica lives and warms again what tenants have left behind.
+    """
     generation = status.generation
+
+    def alive() -> bool:
+        return status.generation == generation and status.state == "ready"
+
     for slot in range(status.slots):
         request = driver.adapter(status.model).warm(slot)
         if request is None:
             return
         while driver.load(status.name):  # noqa: ASYNC110  # the desk tells nobody when a load ends
             await asyncio.sleep(_IDLE_LOOK_S)
-        if status.generation != generation or status.state != "ready":
+        if not alive():
             return
-        await _ask(driver, status, request)
+        await _warm_slot(driver, status, slots, slot)
+    while slots is not None and alive():
+        stale = slots.stale(status.name, time.monotonic())
+        if stale is not None and not driver.load(status.name):
+            await _warm_slot(driver, status, slots, stale)
+        await asyncio.sleep(_STALE_LOOK_S)
 
 
-async def _ask(driver: Driver, status: ReplicaStatus, request: EngineRequest) -> None:
+async def _warm_slot(driver: Driver, status: ReplicaStatus, slots: Slots | None, slot: int) -> None:
+    seat = None if slots is None else slots.take_free(status.name, slot, time.monotonic())
+    request = driver.adapter(status.model).warm(slot)
+    if request is None or (slots is not None and seat is None):
+        return  # somebody was quicker
+    read = await _ask(driver, status, request)
+    if seat is not None:
+        seat.give_back(time.monotonic(), clean=read, public=True)
+
+
+async def _ask(driver: Driver, status: ReplicaStatus, request: EngineRequest) -> bool:
+    """Whether the slot has read it all."""
     reply = _Reply()
     call = driver.pool.call(status.address, request, reply)
     try:
@@ -61,3 +91,5 @@ async def _ask(driver: Driver, status: ReplicaStatus, request: EngineRequest) ->
             await reply.over
     except TimeoutError:
         call.abort()
+        return False
+    return reply.well

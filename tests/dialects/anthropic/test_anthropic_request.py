@@ -130,8 +130,6 @@ def test_deadline() -> None:
 
 def test_what_is_ignored_is_reported() -> None:
     fields: dict[str, Any] = {
-        "metadata": {"user_id": "u"},
-        "service_tier": "auto",
         "speed": "fast",
         "diagnostics": {},
         "cache_control": {"type": "ephemeral"},

@@ -215,7 +215,6 @@ def test_what_is_ignored_is_reported() -> None:
         "contents": HI,
         "safetySettings": [{}],
         "labels": {},
-        "serviceTier": "flex",
         "store": True,
         "tools": [{"functionDeclarations": [declaration]}],
         "toolConfig": {

@@ -74,11 +74,12 @@ def test_the_sdk_tells_how_long_it_will_wait():
 
 def test_fields_without_effect_are_reported_and_unknown_ones_too():
     ask = chat(
-        user="u", metadata={"a": "b"}, store=False, service_tier="auto", verbosity=None, sparkle=1,
+        user="u", metadata={"a": "b"}, store=False, service_tier="scale", verbosity=None, sparkle=1,
         stream_options={"include_obfuscation": False}, tools=[{**LOOK, "function": {"name": "x", "strict": True}}],
     )  # fmt: skip
     assert set(ask.ignored) == {
-        "user", "metadata", "store", "service_tier", "sparkle", "stream_options.include_obfuscation", "tools.strict",
+        "user", "metadata", "store", "service_tier.scale", "sparkle", "stream_options.include_obfuscation",
+        "tools.strict",
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def test_every_error_has_its_type_its_code_and_its_hints(error, status, kind, co
     refusal = OPENAI.error(error, "req_1")
     assert refusal.status == status
     assert json.loads(refusal.body) == {"error": {"message": "m", "type": kind, "param": error.param, "code": code}}
-    assert dict(refusal.headers) == {"x-request-id": "req_1", **hints}
+    assert dict(refusal.headers) == {"x-request-id": "req_1", "x-underlay-reason": error.reason, **hints}
 
 
 @pytest.mark.parametrize("kind", list(e.ERROR_OF_REASON.values()))

@@ -9,6 +9,7 @@ from underlay.domain.errors import BadRequest, EngineFailed, NotSupported, Overl
 from underlay.domain.prompt import Format, Message, Prompt, Sampling, Tool, ToolCall, ToolChoice
 from underlay.live.engines import transcript
 from underlay.live.engines.llamacpp import LlamaCpp
+from underlay.live.engines.slots import Seat
 
 ADAPTER = LlamaCpp("m")
 WEATHER = Tool(
@@ -118,7 +119,7 @@ def test_json_is_asked_for_by_schema():
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     sent = body(chat(format=Format("json_schema", schema)))["json_schema"]
     assert sent["properties"] == schema["properties"]
-    assert not ADAPTER.resumable(chat(format=Format("json_object")))
+    assert ADAPTER.resumable(chat(format=Format("json_object")))
     assert ADAPTER.resumable(chat())
 
 
@@ -218,3 +219,82 @@ def test_counting_is_tokenizing_what_would_be_sent():
     assert ADAPTER.read_count(b'{"tokens":[1,2,3]}') == 3
     with pytest.raises(EngineFailed):
         ADAPTER.read_count(b"{}")
+
+
+# Going on in the middle of a grammar.
+
+CITY = chat(format=Format("json_schema", {"type": "object", "properties": {"a": {"enum": ["one", "other"]}}}))
+CALL = chat(tools=(WEATHER, CLOCK), tool_choice=ToolChoice("required"))
+
+
+def test_json_goes_on_with_what_may_follow():
+    sent = body(CITY, 0, Resume('{"a":"o', (7, 8), 2))
+    assert "json_schema" not in sent
+    assert sent["grammar"] == 'root ::= "ne\\"" "}" | "ther\\"" "}"\n'
+    assert sent["prompt"] == [body(CITY)["prompt"], 7, 8]
+
+
+def test_json_without_ids_goes_on_without_a_space_before_it():
+    assert body(CITY, 0, Resume('{"a":', ('{"a":',), 2))["prompt"].endswith('Answer:{"a":')
+
+
+def test_a_call_goes_on_from_what_was_delivered_of_it():
+    begun = Resume("", (), 9, (ToolCall("c", "get_weather", '{"city":"Ro'),))
+    sent = body(CALL, 0, begun)
+    assert sent["prompt"].endswith('Answer:{"name":"get_weather","arguments":{"city":"Ro')
+    assert sent["grammar"].startswith("root ::= ")
+    assert body(CALL, 0, Resume("", (4, 5), 2, begun.tool_calls))["prompt"][1:] == [4, 5]
+
+
+def test_with_auto_text_goes_on_freely_and_a_call_by_its_grammar():
+    may = chat(tools=(WEATHER,))
+    assert ADAPTER.resumable(may)
+    assert "grammar" not in body(may, 0, Resume("It is", ("It is",), 2))
+    call = Resume("", (), 2, (ToolCall("c", "get_weather", "{"),))
+    assert body(may, 0, call)["grammar"].startswith("root ::= ")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        chat(format=Format("json_schema", {"type": "string", "pattern": "a+"})),
+        chat(format=Format("json_schema", {"not": {}})),
+        chat(tools=(Tool("t", "", {"properties": {"when": {"type": "string", "format": "date"}}}),)),
+    ],
+)
+def test_what_cannot_be_replayed_is_said_before_anything_is_written(prompt):
+    assert not ADAPTER.resumable(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "begun"),
+    [(CITY, '{"b"'), (chat(format=Format("json_schema", {"type": "string", "pattern": "a+"})), '"a')],
+)
+def test_an_answer_that_left_its_schema_does_not_go_on(prompt, begun):
+    with pytest.raises(EngineFailed) as failure:
+        body(prompt, 0, Resume(begun, (begun,), 1))
+    assert failure.value.reason == "not_resumable"
+
+
+# Slots.
+
+
+@pytest.mark.parametrize("adapter", [ADAPTER, LlamaCpp("m", "model")])
+def test_a_seat_says_which_slot_and_whether_what_it_holds_may_be_used(adapter):
+    def sent(seat):
+        fields = json.loads(adapter.generate(chat(), 0, None, seat).body)
+        return {name: fields.get(name) for name in ("id_slot", "cache_prompt", "cache_salt")}
+
+    assert sent(None) == {"id_slot": None, "cache_prompt": True, "cache_salt": None}
+    assert sent(Seat("a", 2, reuse=True)) == {"id_slot": 2, "cache_prompt": True, "cache_salt": None}
+    assert sent(Seat("a", 0, reuse=False)) == {"id_slot": 0, "cache_prompt": False, "cache_salt": None}
+    assert sent(Seat("a")) == {"id_slot": None, "cache_prompt": False, "cache_salt": None}
+
+
+def test_the_turns_of_one_conversation_have_the_same_opening():
+    first = chat("Hi")
+    later = chat("Hi", Message("assistant", "Hello!"), "And?")
+    assert ADAPTER.opening(first) == ADAPTER.opening(later) != ADAPTER.opening(chat("Ho"))
+    assert ADAPTER.opening(Prompt("completion", "m", texts=("a",))) != ADAPTER.opening(
+        Prompt("completion", "m", texts=((1, 2),))
+    )

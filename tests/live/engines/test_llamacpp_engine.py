@@ -6,12 +6,17 @@ import socket
 import subprocess
 import time
 
+import jsonschema_rs
 import pytest
 
+from underlay.control.delivery import StrandProgress
 from underlay.domain.answer import Resume
 from underlay.domain.errors import BadRequest, NotSupported, PromptTooLong
 from underlay.domain.prompt import Format, Message, Prompt, Sampling, Tool, ToolChoice
+from underlay.live.engines.json_grammar import compile_schema
 from underlay.live.engines.llamacpp import LlamaCpp
+from underlay.live.engines.residual import Residual
+from underlay.live.engines.slots import Seat, Slots
 from underlay.live.engines.weights import bundled_model
 from underlay.live.fleet.process import llamacpp_command
 from underlay.live.settings import EngineSettings, ModelSettings
@@ -74,12 +79,12 @@ def engine(bundled):
     child.stop()
 
 
-def ask(engine, prompt, strand=0, resume=None):
-    connection, response = engine.open(ADAPTER.generate(prompt, strand, resume))
+def ask(engine, prompt, strand=0, resume=None, seat=None, adapter=ADAPTER):
+    connection, response = engine.open(adapter.generate(prompt, strand, resume, seat))
     try:
         if response.status != 200:
-            raise ADAPTER.error(response.status, response.read())
-        reader, events = ADAPTER.reader(prompt, resume), []
+            raise adapter.error(response.status, response.read())
+        reader, events = adapter.reader(prompt, resume), []
         while data := response.read1(4096):
             events += reader.feed(data)
         reader.finish()
@@ -193,6 +198,149 @@ def test_a_schema_that_the_engine_drops_is_noticed(engine):
     }
     with pytest.raises(BadRequest):
         ask(engine, chat("Describe a person.", format=Format("json_schema", schema)))
+
+
+# Going on in the middle of a grammar.
+
+CHAIN = {
+    "$defs": {
+        "link": {
+            "type": "object",
+            "properties": {
+                "word": {"type": "string", "maxLength": 8},
+                "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/link"}]},
+            },
+            "required": ["word", "next"],
+            "additionalProperties": False,
+        }
+    },
+    "$ref": "#/$defs/link",
+}
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 2, "maxLength": 3000},
+        "age": {"type": "integer", "minimum": 1, "maximum": 120},
+        "likes": {
+            "type": "array",
+            "items": {"enum": ["music", "books", "mus\u00e9es"]},
+            "minItems": 1,
+            "maxItems": 2,
+        },
+    },
+    "required": ["name", "age", "likes"],
+}
+AS_JSON = [
+    chat("Make a list of words.", max_tokens=60, format=Format("json_schema", CHAIN)),
+    chat("Describe a person named Jürgen.", max_tokens=60, format=Format("json_schema", PERSON)),
+    chat("Describe a cat as JSON.", max_tokens=12, format=Format("json_object")),
+]
+AS_CALL = chat(
+    "What is the weather in Paris?", tools=(WEATHER, ADD), tool_choice=ToolChoice("named", "get_weather")
+)
+
+
+def cut(events, count):
+    """What a caller has got after so many pieces, and where another engine goes on."""
+    strand = StrandProgress()
+    for event in [event for event in events if event.piece][:count]:
+        strand.accept(event)
+    return strand.resume()
+
+
+def arguments_of(events):
+    return "".join(delta.arguments for event in events if event.piece for delta in event.piece.tool_calls)
+
+
+@pytest.mark.parametrize("prompt", AS_JSON, ids=["recursive", "bounded", "any object"])
+def test_json_cut_anywhere_goes_on_to_be_whole(engine, prompt):
+    """I2: on another slot, with the grammar of what may still follow."""
+    assert ADAPTER.resumable(prompt)
+    whole = ask(engine, prompt, seat=Seat("ann", 0, reuse=True))
+    pieces = len([event for event in whole if event.piece])
+    for count in {1, pieces // 2, pieces}:
+        resume = cut(whole, count)
+        rest = ask(engine, prompt, 0, resume, Seat("ann", 1, reuse=True))
+        residual = Residual(compile_schema(prompt.format.schema or {"type": "object"}))
+        residual.feed(resume.text + text_of(rest))
+        assert residual.complete is (rest[-1].end.finish == "stop")
+        if whole[-1].end.finish == "stop":
+            assert jsonschema_rs.is_valid(prompt.format.schema, json.loads(resume.text + text_of(rest)))
+            assert (not text_of(rest)) is (count == pieces)
+
+
+def test_a_call_cut_anywhere_goes_on_to_be_whole(engine):
+    """I2: names and ids come once, arguments are continued to the letter, with ids or without."""
+    assert ADAPTER.resumable(AS_CALL)
+    whole = ask(engine, AS_CALL, seat=Seat("ann", 0, reuse=True))
+    pieces = len([event for event in whole if event.piece])
+    middle = cut(whole, pieces // 2)
+    without_ids = Resume("", (), middle.completion_tokens, middle.tool_calls)
+    for resume in (cut(whole, 1), middle, without_ids, cut(whole, pieces)):
+        rest = ask(engine, AS_CALL, 0, resume, Seat("ann", 1, reuse=True))
+        arguments = json.loads(resume.tool_calls[0].arguments + arguments_of(rest))
+        assert jsonschema_rs.is_valid(CITY, arguments)
+        assert not any(delta.name for event in rest if event.piece for delta in event.piece.tool_calls)
+        assert rest[-1].end.finish == "tool_calls"
+
+
+# Tenants.
+
+SECRET = chat("My secret is that the blue key under the third stone opens the garden door. Who am I?", max_tokens=2)
+
+
+def public_tokens(engine):
+    """How many tokens any two conversations share."""
+    ask(engine, chat("Hello!", max_tokens=1), seat=Seat("ann", 0, reuse=False))
+    return ask(engine, chat("Unlike it.", max_tokens=1), seat=Seat("ann", 0, reuse=True))[0].cached_tokens
+
+
+def test_no_tenant_feels_anothers_prompt_in_the_prefix_cache(engine):
+    """I13: by the engine's own count of tokens it did not compute, on every slot there is."""
+    shared = public_tokens(engine)
+    books = Slots()
+    books.opened("m/0", 2)
+
+    def cached(tenant):
+        seat = books.take("m/0", tenant, time.monotonic())
+        events = ask(engine, SECRET, seat=seat)
+        seat.give_back(time.monotonic(), clean=True)
+        return events[-1].cached_tokens
+
+    for slot in range(2):  # as the warming does
+        ask_whole(engine, ADAPTER.warm(slot))
+    assert cached("ann") <= shared
+    assert cached("ann") > shared
+    assert all(cached(tenant) <= shared for tenant in ("bob", "cyd", "dan", "ann"))
+    assert cached("ann") > shared
+    for slot in range(2):  # a slot that is warmed again has forgotten what it held
+        ask_whole(engine, ADAPTER.warm(slot))
+        assert ask(engine, SECRET, seat=Seat("eve", slot, reuse=True))[-1].cached_tokens <= shared
+
+
+def ask_whole(engine, request):
+    connection, response = engine.open(request)
+    body = response.read()
+    connection.close()
+    return json.loads(body)
+
+
+@pytest.mark.parametrize("adapter", [ADAPTER, LlamaCpp("m", "model")], ids=["transcript", "template"])
+def test_the_engine_knows_no_more_than_its_slot(engine, adapter):
+    """Neither what another slot has read nor what this one did before is looked at, and nothing that is told so."""
+    other = chat("Name the planets, from the sun outwards, and say which one is the largest.", max_tokens=2)
+
+    def cached(prompt, slot, *, reuse):
+        return ask(engine, prompt, 0, None, Seat("x", slot, reuse=reuse), adapter)[-1].cached_tokens
+
+    cached(other, 1, reuse=False)
+    cached(SECRET, 0, reuse=False)
+    again = cached(SECRET, 0, reuse=True)
+    elsewhere = cached(SECRET, 1, reuse=True)
+    assert elsewhere < again - 8
+    cached(other, 0, reuse=True)
+    assert cached(SECRET, 0, reuse=True) == elsewhere
+    assert cached(SECRET, 0, reuse=False) == 0
 
 
 def test_a_prompt_that_is_too_long_is_the_callers_fault(engine):

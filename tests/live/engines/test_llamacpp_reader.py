@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from underlay.domain.answer import Resume
 from underlay.domain.errors import BadRequest, EngineFailed
-from underlay.domain.prompt import Format, Message, Prompt, Sampling, Tool, ToolChoice
+from underlay.domain.prompt import Format, Message, Prompt, Sampling, Tool, ToolCall, ToolChoice
 from underlay.live.engines.llamacpp import LlamaCpp
 
 ADAPTER = LlamaCpp("m")
@@ -185,3 +185,31 @@ def test_a_call_that_was_not_finished_is_a_failure():
     with pytest.raises(EngineFailed):
         read(prompt, event('{"name":"get_weather","arguments":{', [1], 1), last())
     assert read(prompt, event('{"name":"get_', [1], 1), last("limit"))[-1].end.finish == "length"
+
+
+# Going on in the middle of one.
+
+
+def test_json_that_goes_on_is_judged_as_a_whole():
+    prompt = chat(format=Format("json_object"))
+    assert text_of(read(prompt, event("1}", [7], 1), last(), resume=Resume('{"a":', (6,), 4))) == "1}"
+    with pytest.raises(EngineFailed):
+        read(prompt, event("1", [7], 1), last(), resume=Resume('{"a":', (6,), 4))
+
+
+def test_a_call_that_goes_on_is_not_named_again():
+    prompt = chat(tools=(WEATHER,), tool_choice=ToolChoice("required"))
+    begun = Resume("", (6,), 4, (ToolCall("c", "get_weather", '{"city":"{'),))
+    events = read(prompt, event('Rome"', [7], 1), event("}}", [8], 2), last(), resume=begun)
+    deltas = [d for event in events if event.piece for d in event.piece.tool_calls]
+    assert [(d.id, d.name) for d in deltas] == [(None, None)] * 2
+    assert arguments_of(events) == 'Rome"}'
+    assert events[-1].end.finish == "tool_calls"
+
+
+def test_a_call_that_was_all_there_only_ends():
+    prompt = chat(tools=(WEATHER,))
+    begun = Resume("", (6,), 4, (ToolCall("c", "get_weather", "{}"),))
+    events = read(prompt, event("}", [7], 1), last(), resume=begun)
+    assert [event.piece for event in events] == [None]
+    assert events[-1].end.finish == "tool_calls"

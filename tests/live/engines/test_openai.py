@@ -9,6 +9,7 @@ from underlay.domain.errors import BadRequest, EngineFailed
 from underlay.domain.prompt import Format, Message, Prompt, Sampling, Tool, ToolCall, ToolChoice
 from underlay.live.engines import adapter_for
 from underlay.live.engines.openai import OpenAICompatible, estimate_tokens
+from underlay.live.engines.slots import Seat
 from underlay.live.settings import EngineSettings, ModelSettings
 
 ADAPTER = OpenAICompatible("upstream/name", api_key="sk-1")
@@ -92,3 +93,12 @@ def test_embeddings_come_in_order():
         b'{"data":[{"index":1,"embedding":[2.0]},{"index":0,"embedding":[1.0]}],"usage":{"prompt_tokens":3}}'
     )
     assert (list(rows), usage.prompt_tokens) == ([[1.0], [2.0]], 3)
+
+
+def test_tenants_are_kept_apart_in_the_prefix_cache():
+    seat = Seat("0123abcd")
+    text = Prompt("completion", "m", texts=("Hi",))
+    assert json.loads(OpenAICompatible("m").generate(text, 0, None, seat).body)["cache_salt"] == "0123abcd"
+    for adapter, place in ((OpenAICompatible("m"), None), (OpenAICompatible("m", cache_salt=False), seat)):
+        sent = json.loads(adapter.generate(text, 0, None, place).body)
+        assert not {"cache_salt", "id_slot", "cache_prompt"} & sent.keys()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from underlay.live.fleet.probe import Look, Watch, busy, gauges, get, work_done
+from underlay.live.fleet.probe import Look, Signs, Watch, busy, cache_tokens, gauges, get, strands, work_done
 
 IDLE = {"requests_processing": 0.0, "n_decode_total": 5.0}
 
@@ -54,6 +54,12 @@ def test_a_large_batch_is_computed_in_silence_but_not_forever():
     assert "no progress for 30 s" in told
 
 
+def test_an_engine_elsewhere_that_reads_a_long_prompt_is_given_its_time():
+    told = judge(*(at(n, working(7)) for n in range(40)), stall_s=30.0)
+    assert set(told[:31]) == {""}
+    assert "no progress for 30 s" in told
+
+
 def test_silence_about_metrics_without_using_the_processor_is_standing_still():
     looks = [at(0, working(7), 1.0), *(at(n, None, 1.0) for n in range(1, 9))]
     assert "no progress" in judge(*looks)
@@ -83,3 +89,21 @@ async def test_what_is_no_http_is_an_error_and_no_crash(reply):
     with pytest.raises(ValueError):
         await get(server.sockets[0].getsockname(), "/", 2)
     server.close()
+
+
+def test_what_a_process_does_tells_slow_from_silent():
+    before = Signs("S", 1.0)
+    assert Signs("S", 1.01).lives_since(before)  # it worked
+    assert Signs("R", 1.0).lives_since(before)  # it would, if a processor were free
+    assert not Signs("S", 1.0).lives_since(before)
+    assert Signs("T", 1.0).stopped
+
+
+def test_strands_and_cache_are_read_from_the_metrics_of_both_kinds():
+    assert strands({"requests_processing": 3.0, "requests_deferred": 2.0}) == (3, 2)
+    assert strands({"num_requests_running": 4.0, "num_requests_waiting": 1.0}) == (4, 1)
+    assert strands({}) == (0, 0)
+    told = b'x 1\nvllm:cache_config_info{block_size="16",cache_dtype="auto",num_gpu_blocks="2000",z="1"} 1.0\n'
+    assert cache_tokens(told) == 32_000
+    assert cache_tokens(b'vllm:cache_config_info{num_gpu_blocks="None",block_size="16"} 1.0\n') == 0
+    assert cache_tokens(b"llamacpp:requests_processing 1\n") == 0

@@ -12,6 +12,7 @@ from underlay.dialects.anthropic.errors import error_body
 from underlay.dialects.delivery import id_stem
 from underlay.domain.answer import Opening, Piece, Receipt, Strand, StrandEnd, ToolCallDelta, Usage
 from underlay.domain.errors import EngineFailed, UnderlayError
+from underlay.domain.prompt import Ask
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,14 +27,17 @@ STOP_REASONS = {
 UNPARSED = "_unparsed"
 
 
-def usage_fields(usage: Usage) -> dict[str, int]:
-    """Tokens in the vendor's sense: ``input_tokens`` are those that no cache held."""
-    return {
+def usage_fields(usage: Usage, band: str) -> dict[str, int | str]:
+    """Tokens in the vendor's sense: ``input_tokens`` are those that no cache held. Tiers have the bands' names."""
+    fields: dict[str, int | str] = {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
     }
+    if band:
+        fields["service_tier"] = band
+    return fields
 
 
 def stop_fields(end: StrandEnd) -> dict[str, str | None]:
@@ -53,7 +57,7 @@ def tool_use_id(opening: Opening, index: int) -> str:
     return f"toolu_{id_stem(opening.request_id)}_{index}"
 
 
-def whole(opening: Opening, strands: Sequence[Strand], receipt: Receipt) -> bytes:
+def whole(ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receipt) -> bytes:
     """Write a whole message. There is one strand: the vendor knows no alternatives."""
     strand = strands[0]
     return _encode(
@@ -64,7 +68,7 @@ def whole(opening: Opening, strands: Sequence[Strand], receipt: Receipt) -> byte
             "model": opening.model,
             "content": _content(opening, strand),
             **stop_fields(strand.end),
-            "usage": usage_fields(receipt.usage),
+            "usage": usage_fields(receipt.usage, ask.band),
             "x_cost": {"usd": receipt.cost_usd},
         }
     )
@@ -104,7 +108,8 @@ class MessageWriter:
     it had left is an engine that failed, because a closed block cannot be opened again.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, ask: Ask, opening: Opening) -> None:
+        self._band = ask.band
         self._opening = opening
         self._block = -1
         self._text_open = False
@@ -123,7 +128,7 @@ class MessageWriter:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage_fields(usage),
+            "usage": usage_fields(usage, self._band),
         }
         return frame("message_start", {"message": message})
 
@@ -146,7 +151,7 @@ class MessageWriter:
         """Write why it ended, what it used and what it cost."""
         ending = {
             "delta": stop_fields(self._end),
-            "usage": usage_fields(receipt.usage),
+            "usage": usage_fields(receipt.usage, self._band),
             "x_cost": {"usd": receipt.cost_usd},
         }
         return self._close_block() + frame("message_delta", ending) + frame("message_stop", {})

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from underlay.dialects import json_body
-from underlay.dialects.delivery import patience_s
+from underlay.dialects.delivery import sdk_patience_s
 from underlay.dialects.turns import append_turn
 from underlay.domain.errors import BadRequest
 from underlay.domain.prompt import (
@@ -28,13 +28,14 @@ from underlay.domain.prompt import (
 HONOURED = frozenset({
     "model", "max_tokens", "messages", "system", "stop_sequences", "stream", "temperature", "top_p", "top_k",
     "tools", "tool_choice", "thinking", "output_config", "output_format", "container", "inference_geo",
-    "mcp_servers",
+    "mcp_servers", "metadata", "service_tier",
 })  # fmt: skip
 TOOL_FIELDS = frozenset({"type", "name", "description", "input_schema"})
 
 MAX_TOKENS_MAX = 2**31 - 1
 DROPPED_BLOCKS = frozenset({"thinking", "redacted_thinking"})
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+TIERS = ("auto", "standard_only")
 CHOICES = ("auto", "any", "tool", "none")
 _MODES: dict[str, ToolChoice] = {
     "auto": ToolChoice("auto"),
@@ -54,6 +55,8 @@ def parse(operation: Operation, body: bytes, headers: Mapping[str, str]) -> Ask:
     choice, parallel = _tool_choice(fields, tools)
     answer_format = _format(fields, ignored)
     _refuse_elsewhere(fields, ignored)
+    session = _session(fields, ignored)
+    json_body.optional_choice(fields, "service_tier", TIERS)  # both leave the class of urgency to the key
     if (json_body.optional_object(fields, "thinking") or {}).get("type") not in (None, "disabled"):
         ignored.append("thinking")
     return Ask(
@@ -69,8 +72,16 @@ def parse(operation: Operation, body: bytes, headers: Mapping[str, str]) -> Ask:
         ),
         stream=operation == "chat" and (json_body.optional_bool(fields, "stream") or False),
         ignored=tuple(dict.fromkeys(ignored)),
-        deadline_s=patience_s(headers, "x-stainless-read-timeout"),
+        deadline_s=sdk_patience_s(headers),
+        session=session,
     )
+
+
+def _session(fields: Mapping[str, Any], ignored: list[str]) -> str:
+    """Read what the caller calls the conversation: the id of its user, in which clients name their session too."""
+    metadata = json_body.optional_object(fields, "metadata") or {}
+    ignored += [f"metadata.{name}" for name in metadata if name != "user_id"]
+    return json_body.optional_str(metadata, "user_id", where="metadata") or ""
 
 
 def _sampling(fields: Mapping[str, Any], operation: Operation) -> Sampling:

@@ -30,7 +30,7 @@ class Anthropic:
 
     def writer(self, route: Route, ask: Ask, opening: Opening) -> Writer:
         """Make the writer of a streamed message."""
-        return reply.MessageWriter(opening)
+        return reply.MessageWriter(ask, opening)
 
     def reply(
         self,
@@ -41,7 +41,7 @@ class Anthropic:
         receipt: Receipt,
     ) -> bytes:
         """Write a whole message."""
-        return reply.whole(opening, strands, receipt)
+        return reply.whole(ask, opening, strands, receipt)
 
     def counted(self, route: Route, opening: Opening, tokens: int) -> bytes:
         """Answer a request to count tokens."""

@@ -11,7 +11,6 @@ IGNORED: dict[str, str] = {
     "generationConfig.thinkingConfig": "Models here do not think apart from their answer.",
     "labels": "The key, not the request, says who is asking.",
     "safetySettings": "No filters are between the model and its caller.",
-    "serviceTier": "Priority belongs to the key.",
     "store": "Nothing of a conversation is kept.",
     "taskType": "The embedding model has one mode.",
     "title": "The embedding model reads the text alone.",

@@ -17,10 +17,12 @@ from underlay.domain.prompt import Ask, Operation, Prompt
 
 HONOURED = frozenset({
     "model", "contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "cachedContent",
+    "serviceTier",
 })  # fmt: skip
 EMBEDDING_FIELDS = frozenset({"model", "content", "outputDimensionality", "embedContentConfig"})
 
 EMBEDDINGS_MAX = 2048
+BAND_OF_TIER = {"unspecified": "", "standard": "", "flex": "batch", "priority": "priority"}
 
 
 def parse(route: Route, body: bytes, headers: Mapping[str, str]) -> Ask:
@@ -44,7 +46,18 @@ def parse(route: Route, body: bytes, headers: Mapping[str, str]) -> Ask:
         stream=stream,
         ignored=tuple(dict.fromkeys(ignored)),
         deadline_s=patience_s(headers, "x-server-timeout"),
+        band=_band(fields) if prompt.operation == "chat" else "",
     )
+
+
+def _band(fields: Mapping[str, Any]) -> str:
+    """Which class of urgency the tier asked for stands for; the vendor writes tiers in upper case and in lower."""
+    tier = json_body.optional_str(fields, "serviceTier") or "unspecified"
+    band = BAND_OF_TIER.get(tier.lower())
+    if band is None:
+        wanted = "one of " + ", ".join(f'"{tier}"' for tier in BAND_OF_TIER)
+        raise json_body.wrong("", "serviceTier", wanted, tier)
+    return band
 
 
 def stream_form(route: Route) -> str:

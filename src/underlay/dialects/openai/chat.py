@@ -20,15 +20,18 @@ from underlay.dialects.openai.errors import error_body
 from underlay.dialects.openai.fields import (
     SAMPLING_FIELDS,
     deadline_s,
+    read_band,
     read_format,
     read_function,
     read_n,
     read_sampling,
+    read_session,
     read_stream_options,
     read_token_limit,
     read_tool_choice,
     refuse_repeated,
     sort_out,
+    tier_used,
     tool_objects,
 )
 from underlay.dialects.openai.frames import (
@@ -49,6 +52,7 @@ from underlay.domain.prompt import Ask, Message, Prompt, Tool, ToolCall
 HONOURED = SAMPLING_FIELDS | {
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "logprobs",
     "top_logprobs", "tools", "tool_choice", "parallel_tool_calls", "response_format", "modalities",
+    "service_tier", "prompt_cache_key",
 }  # fmt: skip
 REFUSED_HERE = frozenset({"audio", "function_call", "functions", "moderation", "web_search_options"})
 
@@ -59,6 +63,7 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Ask:
     _refuse_other_modalities(fields)
     tools = _read_tools(fields, ignored)
     include_usage, ignored_options = read_stream_options(fields)
+    band = read_band(fields, ignored)
     parallel = optional_bool(fields, "parallel_tool_calls")
     limit = read_token_limit(fields, "max_completion_tokens")
     older_limit = read_token_limit(fields, "max_tokens")
@@ -78,7 +83,9 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Ask:
         stream=bool(optional_bool(fields, "stream")),
         ignored=(*ignored, *ignored_options),
         deadline_s=deadline_s(headers),
-        extras={"include_usage": include_usage},
+        session=read_session(fields),
+        band=band,
+        extras={"include_usage": include_usage, "tier": fields.get("service_tier") is not None},
     )
 
 
@@ -191,6 +198,7 @@ def reply(ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receip
             "model": opening.model,
             "choices": [_choice(opening, index, strand, with_logprobs) for index, strand in enumerate(strands)],
             "usage": usage_object(receipt.usage),
+            "service_tier": tier_used(ask),
             "system_fingerprint": None,
             "x_cost": cost_object(receipt),
         }
@@ -223,6 +231,7 @@ class ChatWriter:
                 "object": "chat.completion.chunk",
                 "created": opening.created_s,
                 "model": opening.model,
+                **({"service_tier": tier_used(ask)} if ask.extras.get("tier") else {}),
             }
         )
         self._head = b"data: " + shared[:-1] + b',"choices":['

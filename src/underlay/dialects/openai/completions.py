@@ -10,8 +10,10 @@ from underlay.dialects.openai.errors import error_body
 from underlay.dialects.openai.fields import (
     SAMPLING_FIELDS,
     deadline_s,
+    read_band,
     read_n,
     read_sampling,
+    read_session,
     read_stream_options,
     read_token_limit,
     sort_out,
@@ -32,6 +34,7 @@ from underlay.domain.prompt import Ask, Prompt
 
 HONOURED = SAMPLING_FIELDS | {
     "model", "prompt", "stream", "stream_options", "max_tokens", "n", "best_of", "logprobs", "echo",
+    "service_tier", "prompt_cache_key",
 }  # fmt: skip
 REFUSED_HERE = frozenset({"suffix"})
 
@@ -45,6 +48,7 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Ask:
     logprobs = optional_int(fields, "logprobs", minimum=0, maximum=5)
     limit = read_token_limit(fields, "max_tokens")
     include_usage, ignored_options = read_stream_options(fields)
+    band = read_band(fields, ignored)
     prompt = Prompt(
         operation="completion",
         model=required_str(fields, "model"),
@@ -58,6 +62,8 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Ask:
         stream=bool(optional_bool(fields, "stream")),
         ignored=(*ignored, *ignored_options),
         deadline_s=deadline_s(headers),
+        session=read_session(fields),
+        band=band,
         extras={"include_usage": include_usage, "echo": _read_echo(fields, prompt)},
     )
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from underlay.dialects.delivery import patience_s
+from underlay.dialects.delivery import sdk_patience_s
 from underlay.dialects.json_body import (
     missing,
     object_list,
@@ -27,7 +27,7 @@ from underlay.dialects.json_body import (
     wrong,
 )
 from underlay.domain.errors import BadRequest
-from underlay.domain.prompt import Format, Sampling, Tool, ToolChoice
+from underlay.domain.prompt import Ask, Format, Sampling, Tool, ToolChoice
 
 IGNORED: dict[str, str] = {
     "access_programs": "Access programmes are the vendor's own.",
@@ -38,13 +38,13 @@ IGNORED: dict[str, str] = {
     "max_tool_calls": "It limits the vendor's built-in tools, and there are none here.",
     "metadata": "Chat answers are not stored, so there is nothing to attach it to; responses do keep it.",
     "prediction": "It only makes answers faster, and does not change them.",
-    "prompt_cache_key": "Requests are routed by the prompt itself to where it is cached.",
     "prompt_cache_options": "Engines keep as much of their cache as fits.",
     "prompt_cache_retention": "Engines keep as much of their cache as fits.",
     "reasoning": "The engines have no adjustable reasoning.",
     "reasoning_effort": "The engines have no adjustable reasoning.",
     "safety_identifier": "The caller is known by its key.",
-    "service_tier": "All requests are served in the default tier.",
+    "service_tier.fast": "Every request runs as fast as its replica can.",
+    "service_tier.scale": "Tiers that are bought ahead are the vendor's own.",
     "store": "Chat answers are not stored; responses are.",
     "stream_options.include_obfuscation": "Frames are not padded.",
     "text.verbosity": "The engines have no adjustable verbosity.",
@@ -79,6 +79,10 @@ SAMPLING_FIELDS = frozenset(
      "logit_bias", "stop"}
 )  # fmt: skip
 
+#: Tier -> class of urgency. What "auto" and "default" come to is the key's business.
+BAND_OF_TIER = {"auto": "", "default": "", "priority": "priority", "flex": "batch", "scale": "", "fast": ""}
+TIER_OF_BAND = {"priority": "priority", "batch": "flex"}
+
 _IGNORED_NAME_MAX = 64
 _IGNORED_MAX = 64
 _TOKEN_ID = re.compile(r"[0-9]{1,9}")
@@ -100,7 +104,25 @@ def sort_out(fields: Mapping[str, Any], honoured: Collection[str], refused: Coll
 
 def deadline_s(headers: Mapping[str, str]) -> float | None:
     """How long the caller will wait, which its SDK tells in a header."""
-    return patience_s(headers, "x-stainless-read-timeout")
+    return sdk_patience_s(headers)
+
+
+def read_band(fields: Mapping[str, Any], ignored: list[str]) -> str:
+    """Read which class of urgency the tier asked for stands for."""
+    tier = optional_choice(fields, "service_tier", BAND_OF_TIER) or "auto"
+    if f"service_tier.{tier}" in IGNORED:
+        ignored.append(f"service_tier.{tier}")
+    return BAND_OF_TIER[tier]
+
+
+def read_session(fields: Mapping[str, Any]) -> str:
+    """Read what the caller calls the conversation: requests of one name want the same cache."""
+    return optional_str(fields, "prompt_cache_key") or ""
+
+
+def tier_used(ask: Ask) -> str:
+    """Name the tier that a request was served in."""
+    return TIER_OF_BAND.get(ask.band, "default")
 
 
 def read_stream_options(fields: Mapping[str, Any]) -> tuple[bool, list[str]]:

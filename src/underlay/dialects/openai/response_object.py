@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from underlay.dialects.openai.fields import tier_used
 from underlay.dialects.openai.frames import bare_id, cost_object, encode, token_objects, tool_call_id
 from underlay.domain.answer import Opening, Receipt, Strand, StrandEnd, TokenLogprob, Usage
 from underlay.domain.prompt import Ask
@@ -92,7 +93,7 @@ def response_object(
         "parallel_tool_calls": prompt.parallel_tool_calls,
         "previous_response_id": ask.previous,
         "reasoning": {"effort": None, "summary": None},
-        "service_tier": "default",
+        "service_tier": tier_used(ask),
         "store": ask.store,
         "temperature": prompt.sampling.temperature,
         "text": {"format": extras.get("format", {"type": "text"})},

@@ -24,9 +24,11 @@ from underlay.dialects.openai.content import required_text
 from underlay.dialects.openai.fields import (
     SAMPLING_FIELDS,
     deadline_s,
+    read_band,
     read_format,
     read_function,
     read_sampling,
+    read_session,
     read_stream_options,
     read_token_limit,
     read_tool_choice,
@@ -42,7 +44,7 @@ from underlay.domain.prompt import Ask, Format, Message, Operation, Prompt, Tool
 HONOURED = SAMPLING_FIELDS | {
     "model", "input", "instructions", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "text",
     "previous_response_id", "store", "metadata", "stream", "stream_options", "truncation", "include",
-    "top_logprobs",
+    "top_logprobs", "service_tier", "prompt_cache_key",
 }  # fmt: skip
 REFUSED_HERE = frozenset({"background", "context_management", "conversation", "moderation", "prompt"})
 
@@ -59,6 +61,7 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str], operation: Oper
     previous = optional_str(fields, "previous_response_id") or None
     tools = _read_tools(fields, ignored)
     choice = read_tool_choice(fields, tools, nested=False)
+    band = read_band(fields, ignored)
     answer_format = _read_text_options(fields, ignored)
     parallel = optional_bool(fields, "parallel_tool_calls")
     logprobs = _read_logprobs(fields, ignored)
@@ -87,6 +90,8 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str], operation: Oper
         deadline_s=deadline_s(headers),
         previous=previous,
         store=(True if store is None else store) and operation == "chat",
+        session=read_session(fields),
+        band=band,
         extras={
             "instructions": instructions or None,
             "metadata": _read_metadata(fields),

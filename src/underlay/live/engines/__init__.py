@@ -37,6 +37,7 @@ def _openai(model: ModelSettings) -> Adapter:
         engine.upstream_model or model.name,
         api_key=os.environ.get(engine.api_key_env, "") if engine.api_key_env else "",
         prefix=path.rstrip("/").removesuffix("/v1"),
+        cache_salt=engine.cache_salt,
     )
 
 

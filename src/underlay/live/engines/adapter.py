@@ -15,6 +15,7 @@ from msgspec import Struct
 from underlay.domain.answer import EngineEvent, Resume, Usage
 from underlay.domain.errors import UnderlayError
 from underlay.domain.prompt import Prompt
+from underlay.live.engines.slots import Seat
 
 
 class EngineRequest(Struct, frozen=True):
@@ -46,11 +47,19 @@ class Adapter(Protocol):
     def resumable(self, prompt: Prompt) -> bool:
         """Whether a strand of this prompt can go on elsewhere after it delivered something.
 
-        False where the engine's grammar would have to be replayed (JSON schemas, tool calls).
+        False where the engine's grammar would have to be replayed and cannot be.
         """
 
-    def generate(self, prompt: Prompt, strand: int, resume: Resume | None) -> EngineRequest:
-        """Ask for one strand, streamed; with ``resume``, for what comes after the delivered part."""
+    def opening(self, prompt: Prompt) -> int:
+        """A number that the turns of one conversation share, for ``Slots.take``; others seldom have the same."""
+
+    def generate(
+        self, prompt: Prompt, strand: int, resume: Resume | None, seat: Seat | None = None
+    ) -> EngineRequest:
+        """Ask for one strand, streamed; with ``resume``, for what comes after the delivered part.
+
+        ``seat`` says what of the engine's prefix cache the request may use; without one, anything.
+        """
 
     def reader(self, prompt: Prompt, resume: Resume | None = None) -> Reader:
         """Make the reader of such a reply.

@@ -13,21 +13,28 @@ import msgspec
 
 from underlay.domain.answer import Resume, Usage
 from underlay.domain.errors import BadRequest, UnderlayError
-from underlay.domain.prompt import Prompt, Tool
-from underlay.live.engines import transcript
+from underlay.domain.prompt import Prompt
+from underlay.live.engines import constraint, transcript
 from underlay.live.engines.adapter import EngineRequest, Reader
-from underlay.live.engines.llamacpp_reader import LlamaCppReader, constraint, trims
+from underlay.live.engines.llamacpp_reader import LlamaCppReader, trims
 from underlay.live.engines.openai import OpenAICompatible
 from underlay.live.engines.openai_reader import read_error
-from underlay.live.engines.schemas import closed, guard, moved
+from underlay.live.engines.slots import Seat
 
 #: What a base model is sampled with when the caller leaves it open: a small one wanders at llama.cpp's 0.8, and
 #: even at 0.2 Gemma 3 270M ascribed Hamlet to King Lear every other time. Several answers must differ, though.
 TRANSCRIPT_TEMPERATURE = 0.0
 TRANSCRIPT_TEMPERATURE_OF_SEVERAL = 0.5
 
-#: Compact JSON: a small model that may write white space between tokens may write it without end.
-_COMPACT = {"x-guidance": {"whitespace_flexible": False, "coerce_one_of": True}}
+
+_OPENING_LENGTH = 256
+
+
+class _Delegate(OpenAICompatible):
+    """The OpenAI API of a llama.cpp server, which takes llama.cpp's own fields too."""
+
+    def place(self, seat: Seat | None) -> dict[str, Any]:
+        return _place(seat)
 
 
 class LlamaCpp:
@@ -35,28 +42,37 @@ class LlamaCpp:
 
     def __init__(self, model: str, template: Literal["transcript", "model"] = "transcript") -> None:
         self._transcript = template == "transcript"
-        self._openai = OpenAICompatible(model, count_path="/v1/chat/completions/input_tokens")
+        self._openai = _Delegate(model, count_path="/v1/chat/completions/input_tokens")
 
     def _delegates(self, prompt: Prompt) -> bool:
         return prompt.operation in ("chat", "count") and bool(prompt.messages) and not self._transcript
 
     def resumable(self, prompt: Prompt) -> bool:
-        """Whether the strand carries no grammar, which another engine would begin anew."""
-        return self._openai.resumable(prompt) if self._delegates(prompt) else constraint(prompt) == "none"
+        """Whether the strand can go on elsewhere: its grammar, if it has one, can be replayed."""
+        return self._openai.resumable(prompt) if self._delegates(prompt) else constraint.resumable(prompt)
 
-    def generate(self, prompt: Prompt, strand: int, resume: Resume | None) -> EngineRequest:
+    def opening(self, prompt: Prompt) -> int:
+        """By the first turns of a chat, which later requests repeat, or by how a text begins."""
+        if prompt.messages:
+            first = next((place for place, turn in enumerate(prompt.messages) if turn.role == "user"), 0)
+            return hash(tuple(turn.text for turn in prompt.messages[: first + 1]))
+        return hash(prompt.texts[0][:_OPENING_LENGTH]) if prompt.texts else 0
+
+    def generate(
+        self, prompt: Prompt, strand: int, resume: Resume | None, seat: Seat | None = None
+    ) -> EngineRequest:
         """Ask for one strand; with ``resume``, for what comes after it, token by token where ids are known."""
         if self._delegates(prompt):
-            return self._openai.generate(prompt, strand, resume)
+            return self._openai.generate(prompt, strand, resume, seat)
         done = resume.completion_tokens if resume else 0
         body: dict[str, Any] = {
             "prompt": _continued(prompt, strand, resume),
             "stream": True,
             "return_tokens": True,
             "return_progress": True,
-            "cache_prompt": True,
+            **_place(seat),
             **_sampling(prompt, strand, done),
-            **_grammar(prompt),
+            **constraint.held(prompt, resume),
         }
         return EngineRequest("POST", "/completion", msgspec.json.encode(body))
 
@@ -98,6 +114,13 @@ class LlamaCpp:
         return read_error(status, body)
 
 
+def _place(seat: Seat | None) -> dict[str, Any]:
+    """The slot, and whether what is in it may be used; without a slot, the host's memory must not be either."""
+    if seat is None:
+        return {"cache_prompt": True}
+    return {"cache_prompt": seat.reuse} | ({"id_slot": seat.slot} if seat.slot >= 0 else {})
+
+
 def _text(prompt: Prompt) -> str:
     return transcript.render(prompt) if prompt.messages else ""
 
@@ -113,14 +136,20 @@ def _continued(prompt: Prompt, strand: int, resume: Resume | None) -> str | list
     A list of nothing but strings would mean several prompts, so text without ids is joined.
     """
     start = _start(prompt, strand)
-    parts: list[int | str] = list(resume.parts or (resume.text,)) if resume else []
-    if parts and isinstance(parts[0], str) and trims(prompt):
+    parts: list[int | str] = list(resume.parts or (constraint.written(resume),)) if resume else []
+    if parts and isinstance(parts[0], str) and trims(prompt) and _free(prompt, parts[0]):
         parts[0] = f" {parts[0]}"
     if isinstance(start, tuple):
         return [*start, *parts]
     if any(isinstance(part, int) for part in parts):
         return [start, *parts]
     return start + "".join(str(part) for part in parts)
+
+
+def _free(prompt: Prompt, begun: str) -> bool:
+    """Whether the answer begins as text does, with a space; a grammar lets none in before JSON."""
+    kind = constraint.constraint(prompt)
+    return kind == "none" or (kind == "tool_or_text" and not begun.startswith("{"))
 
 
 def _sampling(prompt: Prompt, strand: int, done_tokens: int) -> dict[str, Any]:
@@ -153,46 +182,3 @@ def _token_id(token: str) -> int:
         return int(token)
     except ValueError:
         raise BadRequest("logit_bias: keys must be token ids.", param="logit_bias") from None
-
-
-def _grammar(prompt: Prompt) -> dict[str, Any]:
-    kind = constraint(prompt)
-    if kind == "none":
-        return {}
-    if kind == "json":
-        schema = prompt.format.schema if prompt.format.kind == "json_schema" else None
-        if prompt.format.kind == "json_schema":
-            guard(schema, "response_format")
-        return {"json_schema": {**closed(schema or {"type": "object"}), **_COMPACT}}
-    calls = _call_schema(prompt)
-    if kind == "tool":
-        return {"json_schema": calls}
-    # The engine's grammar language: a call, or any text that does not begin like one.
-    encoded = msgspec.json.encode(calls).decode()
-    return {
-        "grammar": f'%llguidance {{}}\nstart: call | text\ncall: " "? %json {encoded}\n'
-        "text: / ?[^{\\s][\\s\\S]*/\n"
-    }
-
-
-def _call_schema(prompt: Prompt) -> dict[str, Any]:
-    """What a call of one of the tools looks like, as JSON schema."""
-    choice = prompt.tool_choice
-    tools = [t for t in prompt.tools if choice.mode != "named" or t.name == choice.name]
-    if not tools:
-        raise BadRequest(f"tool_choice names {choice.name!r}, which is none of the tools.", param="tool_choice")
-    for index, tool in enumerate(prompt.tools):
-        guard(tool.parameters, f"tools[{index}]")
-    if len(tools) == 1:
-        return {**_one_call(tools[0], "#"), **_COMPACT}
-    return {"anyOf": [_one_call(tool, f"#/anyOf/{index}") for index, tool in enumerate(tools)], **_COMPACT}
-
-
-def _one_call(tool: Tool, place: str) -> dict[str, Any]:
-    parameters = moved(closed(tool.parameters), f"{place}/properties/arguments")
-    return {
-        "type": "object",
-        "properties": {"name": {"const": tool.name}, "arguments": {**parameters, "type": "object"}},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }

@@ -7,7 +7,7 @@ be JSON or a call is refused where it is neither.
 from __future__ import annotations
 
 import secrets
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -25,17 +25,9 @@ from underlay.domain.answer import (
 from underlay.domain.errors import BadRequest, EngineFailed
 from underlay.domain.prompt import Prompt
 from underlay.live.engines import transcript
+from underlay.live.engines.constraint import Constraint, constraint, written
 from underlay.live.engines.openai_reader import malformed, read_error
 from underlay.live.engines.stream import Frames
-
-Constraint = Literal["none", "json", "tool", "tool_or_text"]
-
-
-def constraint(prompt: Prompt) -> Constraint:
-    """What the engine's grammar holds the answer to."""
-    if prompt.operation == "chat" and prompt.tools and prompt.tool_choice.mode != "none":
-        return "tool_or_text" if prompt.tool_choice.mode == "auto" else "tool"
-    return "json" if prompt.format.kind != "text" else "none"
 
 
 def trims(prompt: Prompt) -> bool:
@@ -92,8 +84,11 @@ class LlamaCppReader:
         self._stops = prompt.sampling.stop
         self._top = prompt.sampling.logprobs
         self._resumed_tokens = resume.completion_tokens if resume else 0
-        self._trim = trims(prompt) and not (resume and resume.text)
+        begun = written(resume)
+        self._trim = trims(prompt) and not begun
         self._shape = _SHAPES[constraint(prompt)](prompt)
+        # What was delivered by earlier attempts is read again, as nobody else remembers where in it they are.
+        self._shape.feed(begun)
         self._cached: int | None = None
         self._seen_tokens = 0
         self._ids: list[int] = []

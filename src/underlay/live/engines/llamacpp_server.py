@@ -75,8 +75,8 @@ def _start(wanted: dict[str, Any]) -> Any:
     params.warmup = False
     # Fitting a model to the memory of devices loads it twice (0.9 s of 2.4 s for the bundled one).
     params.fit_params = bool(wanted["fit"])
-    # Kept prompts of conversations that lost their slot; llama.cpp's own limit is 8 GiB.
-    params.cache_ram_mib = int(wanted.get("cache_mib", 256))
+    # Prompts kept on the host for whoever asks alike: no tenant may find another's there.
+    params.cache_ram_mib = 0
     # Without it, models with sliding-window attention (Gemma 3) cannot reuse the beginning that conversations
     # share, only whole conversations: 0.4 s more to the first token, every time.
     params.swa_full = bool(wanted["shared_beginning"])

@@ -18,17 +18,28 @@ from underlay.domain.prompt import Message, Prompt
 from underlay.live.engines.adapter import EngineRequest, Reader
 from underlay.live.engines.openai_reader import OpenAIReader, UsageTold, malformed, read_error
 from underlay.live.engines.schemas import guard
+from underlay.live.engines.slots import Seat
 
 
 class OpenAICompatible:
     """The adapter of a server that speaks the OpenAI API.
 
     ``model`` is the name the server knows it by; ``prefix`` is what comes before ``/v1`` in its address;
-    ``count_path`` is where tokens are counted: vLLM's ``/tokenize``, or llama.cpp's route.
+    ``count_path`` is where tokens are counted: vLLM's ``/tokenize``, or llama.cpp's route; ``cache_salt`` is
+    whether the server takes vLLM's field of that name.
     """
 
-    def __init__(self, model: str, *, api_key: str = "", prefix: str = "", count_path: str = "/tokenize") -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str = "",
+        prefix: str = "",
+        count_path: str = "/tokenize",
+        cache_salt: bool = True,
+    ) -> None:
         self._model = model
+        self._cache_salt = cache_salt
         self._prefix = prefix
         self._count_path = count_path
         self._headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
@@ -40,13 +51,27 @@ class OpenAICompatible:
         return EngineRequest("POST", self._prefix + path, encoded, self._headers)
 
     def resumable(self, prompt: Prompt) -> bool:
-        """Whether the strand carries no grammar, which another engine would begin anew."""
+        """Whether the strand carries no grammar, which another engine would begin anew.
+
+        It cannot be replayed here: such servers differ in the white space and the calls that they allow.
+        """
         calls = bool(prompt.tools) and prompt.tool_choice.mode != "none"
         return not calls and prompt.format.kind == "text"
 
-    def generate(self, prompt: Prompt, strand: int, resume: Resume | None) -> EngineRequest:
+    def opening(self, prompt: Prompt) -> int:
+        """Nothing: such a server finds what it knows by itself."""
+        del prompt
+        return 0
+
+    def place(self, seat: Seat | None) -> dict[str, Any]:
+        """The fields that keep tenants apart in the prefix cache: vLLM mixes the salt into its block hashes."""
+        return {"cache_salt": seat.salt} if self._cache_salt and seat is not None and seat.salt else {}
+
+    def generate(
+        self, prompt: Prompt, strand: int, resume: Resume | None, seat: Seat | None = None
+    ) -> EngineRequest:
         """Ask for one strand, streamed; with ``resume``, for what comes after the delivered text."""
-        body: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+        body: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, **self.place(seat)}
         body |= _sampling(prompt, strand, resume.completion_tokens if resume else 0)
         if prompt.operation == "completion":
             body["prompt"] = _completion_prompt(prompt, strand, resume)

@@ -55,6 +55,20 @@ def moved(schema: Any, place: str) -> Any:
     }
 
 
+def referred(reference: str, root: Any) -> Any:
+    """What ``#/…`` stands for in the schema ``root``. Raises ``LookupError`` if it leads nowhere."""
+    here = root
+    for step in reference[1:].split("/")[1:]:
+        key = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(here, list) and key.isdecimal():
+            here = here[int(key)]
+        elif isinstance(here, dict):
+            here = here[key]
+        else:
+            raise LookupError(reference)
+    return here
+
+
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
     """The same schema without properties that it does not name, where it leaves that open.
 
@@ -118,10 +132,8 @@ def _guard_pattern(pattern: object, param: str) -> None:
 def _resolves(reference: object, root: dict[str, Any]) -> bool:
     if not isinstance(reference, str) or not reference.startswith("#"):
         return False
-    here: Any = root
-    for step in reference[1:].split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(here, dict) or key not in here:
-            return False
-        here = here[key]
+    try:
+        referred(reference, root)
+    except LookupError:
+        return False
     return True

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 _REPLY_BYTES_MAX = 1024 * 1024
 _GAUGE = re.compile(rb"^(?:llamacpp|vllm):(\w+)(?:\{[^}\n]*\})? ([-+.\deE]+)\r?$", re.MULTILINE)
+_CACHE = re.compile(rb"^vllm:cache_config_info\{([^}\n]*)\}", re.MULTILINE)
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -61,6 +62,25 @@ def work_done(values: dict[str, float]) -> float:
     return sum(values.get(name, 0.0) for name in names)
 
 
+def strands(values: dict[str, float]) -> tuple[int, int]:
+    """How many strands the engine says it works on, and how many it lets wait."""
+    running = values.get("requests_processing", 0) + values.get("num_requests_running", 0)
+    waiting = values.get("requests_deferred", 0) + values.get("num_requests_waiting", 0)
+    return int(running), int(waiting)
+
+
+def cache_tokens(metrics: bytes) -> int:
+    """How many tokens vLLM's cache holds, by its metrics; 0 where they do not say."""
+    found = _CACHE.search(metrics)
+    sizes = (
+        []
+        if found is None
+        else [re.search(rb'\b%b="([0-9]{1,9})"' % name, found[1]) for name in (b"block_size", b"num_gpu_blocks")]
+    )
+    blocks = [int(size[1]) for size in sizes if size is not None]
+    return blocks[0] * blocks[1] if len(blocks) == 2 else 0
+
+
 def resident_mb(pid: int) -> float | None:
     """Memory of a process that is in RAM, weights shared with other replicas included."""
     try:
@@ -71,9 +91,31 @@ def resident_mb(pid: int) -> float | None:
 
 def cpu_s(pid: int) -> float | None:
     """Processor time that a process has used."""
+    signs = process_signs(pid)
+    return None if signs is None else signs.cpu_s
+
+
+class Signs(Struct, frozen=True):
+    """What the kernel says of a process: the state of its main thread (a letter) and processor time used."""
+
+    state: str
+    cpu_s: float
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped it: it keeps its connections and will say nothing."""
+        return self.state == "T"
+
+    def lives_since(self, before: Signs) -> bool:
+        """Whether it has worked since, or waits for its turn on a processor: then it is slow and not silent."""
+        return self.state == "R" or self.cpu_s > before.cpu_s
+
+
+def process_signs(pid: int) -> Signs | None:
+    """Look at a process; ``None`` where there is none (any more)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return Signs(fields[0], (int(fields[11]) + int(fields[12])) / _TICKS_PER_S)
     except (OSError, IndexError, ValueError):
         return None
 
@@ -92,7 +134,7 @@ class Watch:
     """Judges looks in a row: how often must an engine be silent, or stand still, to be given up?
 
     An engine that computes one large batch answers no question about its metrics; it is given ``stall_s`` as
-    long as it uses the processor, and ``strikes`` looks where it does not.
+    long as it uses the processor, or may do so, and ``strikes`` looks where it does not.
     """
 
     def __init__(self, strikes: int, stall_s: float) -> None:
@@ -132,8 +174,10 @@ class Watch:
         self._moved_at_s = moved_at_s
         if look.at_s - moved_at_s > self._stall_s:
             return f"no progress for {self._stall_s:g} s"
+        if look.cpu_s is None:  # somebody else's: nobody can say whether it computes
+            return ""
         used_s, self._cpu_s = self._cpu_s, look.cpu_s
-        if look.cpu_s is not None and (used_s is None or look.cpu_s > used_s + 0.05):
+        if used_s is None or look.cpu_s > used_s + 0.05:
             return ""
         self._still += 1
         return "no progress" if self._still >= self._strikes_max else ""

@@ -21,7 +21,8 @@ from underlay.domain.views import ReplicaRow
 from underlay.live.engines import llamacpp_server, template_of
 from underlay.live.engines.gguf import has_pooling
 from underlay.live.engines.weights import bundled_model
-from underlay.live.fleet.replica import Child, Progress, Reached, Replica, Tell
+from underlay.live.fleet.child import Child
+from underlay.live.fleet.replica import Progress, Reached, Replica, Tell
 from underlay.live.fleet.status import ReplicaStatus
 from underlay.live.settings import ModelSettings
 
@@ -128,6 +129,39 @@ class ProcessFleet:
         now = time.monotonic()
         statuses = sorted(self.statuses(), key=lambda status: status.name)
         return [_row(status, (loads or {}).get(status.name, 0), now) for status in statuses]
+
+    def status(self, name: str) -> ReplicaStatus:
+        """One replica as it is now. Raises ``KeyError`` if there is none such."""
+        return self._named(name).status
+
+    def drain(self, name: str) -> ReplicaStatus:
+        """Prepare to take a replica out of service; its status says ``draining`` if it may have work left.
+
+        Raises ``KeyError`` if there is no such replica.
+        """
+        replica = self._named(name)
+        replica.drain()
+        return replica.status
+
+    def retire(self, name: str) -> None:
+        """Take a replica out of service, as nothing runs on it any more: a child ends and stays away."""
+        self._named(name).retire()
+
+    def restore(self, name: str) -> ReplicaStatus:
+        """Undo a drain; one that is out of service starts again. Raises ``KeyError`` if there is none such."""
+        replica = self._named(name)
+        replica.restore()
+        return replica.status
+
+    def suspect(self, name: str, silent: Callable[[], bool]) -> None:
+        """Find out at once whether a replica lives that says nothing while streams are open on it."""
+        self._named(name).suspect(silent)
+
+    def _named(self, name: str) -> Replica:
+        for replica in self._replicas:
+            if replica.status.name == name:
+                return replica
+        raise KeyError(name)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to a replica's process, for drills. Raises ``KeyError`` if it has none."""

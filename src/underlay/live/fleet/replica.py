@@ -1,18 +1,14 @@
 """The life of one replica: start it, watch it, give it up, wait a little, start it again.
 
-Ours is a child process that is read, asked and ended; one at an address belongs to somebody else and is only asked.
+One at an address belongs to somebody else and is only asked; ours is a child process (``live.fleet.child``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -27,14 +23,18 @@ _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 30.0
 #: After so long in good health a failure counts as the first again.
 _HEALTHY_S = 30.0
-_TERMINATE_S = 3.0
-_LOG_LINES = 8
+#: How long an urgent probe waits. A busy engine answers in milliseconds: another thread does that.
+_URGENT_S = 0.6
 
 Progress = Callable[[str], None]
 
 
 class ReplicaFailed(Exception):
     """A replica is given up; the message says why."""
+
+
+class Retired(Exception):
+    """A replica is taken out of service: nothing runs on it any more."""
 
 
 class Tell(msgspec.Struct, frozen=True):
@@ -50,15 +50,23 @@ class Replica:
 
     #: After the one before it is ready; a child leaves it the cores for its first answer.
     _apart_s = 0.0
+    #: Urgent probes in a row without an answer that lose it.
+    _urgent_strikes = 3
 
     def __init__(self, model: ModelSettings, index: int, tell: Tell) -> None:
         engine = model.engine
         self.status = ReplicaStatus(f"{model.name}/{index}", model.name, engine.kind, engine.slots)
+        if engine.kind == "llamacpp":  # each slot keeps what it last worked on
+            self.status.cache_tokens = engine.slots * model.context_tokens
         #: Set when its first start has ended, well or not.
         self.settled = asyncio.Event()
         self._engine = engine
         self._tell = tell
         self._pause_s = _BACKOFF_FIRST_S
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._word: asyncio.Future[Exception] | None = None  # what ends its watch from outside
+        self._urging: asyncio.Task[None] | None = None
 
     async def live(self, turn: asyncio.Event | None) -> None:
         """Run until cancelled."""
@@ -66,8 +74,11 @@ class Replica:
             await turn.wait()
             await asyncio.sleep(self._apart_s)
         while True:
+            retired = False
             try:
                 await self._once()
+            except Retired:
+                retired = True
             except ReplicaFailed as failure:
                 self._lost(str(failure))
             except Exception as error:
@@ -76,23 +87,115 @@ class Replica:
             finally:
                 await self.end()
                 self.settled.set()
-            await asyncio.sleep(self._pause_s)
-            self._pause_s = min(2 * self._pause_s, _BACKOFF_MAX_S)
+            if not retired:
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, _BACKOFF_MAX_S)
+            if retired or not self._wanted.is_set():
+                await self._stay_away()
             self._restarted()
 
+    async def _stay_away(self) -> None:
+        """Wait, out of service, until it is wanted again."""
+        self.status.step("retired")
+        self.status.started_at, self.status.resident_mb, self.status.gauges = 0.0, None, {}
+        log.info("replica drained", replica=self.status.name)
+        await self._wanted.wait()
+
+    # Orders from outside, which hold over all its lives.
+
+    def drain(self) -> None:
+        """Prepare to take it out of service: what runs on it goes on, but it is not started again."""
+        self._wanted.clear()
+        if self.status.state == "ready":
+            self.status.step("drain")
+
+    def retire(self) -> None:
+        """Take it out of service, if it is to be: nothing runs on it any more."""
+        if not self._wanted.is_set():
+            self._interrupt(Retired())
+
+    def restore(self) -> None:
+        """Want it after all; one that is out of service starts again."""
+        self._wanted.set()
+        if self.status.state == "draining" and self._word is not None and not self._word.done():
+            self.status.step("restored")
+
+    def suspect(self, silent: Callable[[], bool]) -> None:
+        """Find out quickly whether it lives: it has streams open and says nothing on any of them.
+
+        ``silent`` tells whether that is still so.
+        """
+        if self._word is not None and (self._urging is None or self._urging.done()):
+            self._urging = asyncio.create_task(self._urge(silent))
+
+    def _interrupt(self, word: Exception) -> None:
+        if self._word is not None and not self._word.done():
+            self._word.set_result(word)
+
+    async def _urge(self, silent: Callable[[], bool]) -> None:
+        """Probe again and again at once, until it answers, speaks, or must be given up."""
+        for _ in range(self._urgent_strikes):
+            before = self._signs()
+            began_at = time.monotonic()
+            answered = await self._answers_now()
+            late = time.monotonic() - began_at > 2 * _URGENT_S  # then it is we who were slow
+            if answered or late or not silent():
+                return
+            now = self._signs()
+            if now is not None and now.stopped:
+                self._interrupt(ReplicaFailed("silent: its process is stopped"))
+                return
+            if now is not None and before is not None and now.lives_since(before):
+                return  # the slower probes decide
+        self._interrupt(ReplicaFailed(f"silent: no word, and no answer to {self._urgent_strikes} urgent probes"))
+
+    async def _answers_now(self) -> bool:
+        """Whether anything at all comes back in the time of an urgent probe, which is waited out otherwise."""
+        until = time.monotonic() + _URGENT_S
+        try:
+            await self._status("/health", _URGENT_S)
+        except OSError:
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
+            return False
+        except ValueError:
+            return True
+        return True
+
+    def _signs(self) -> probe.Signs | None:
+        """What the kernel says of its process, where that is ours."""
+        return None if self.status.pid is None else probe.process_signs(self.status.pid)
+
+    # One life.
+
     async def _once(self) -> None:
-        """Start and watch; never returns, but raises ``ReplicaFailed``."""
+        """Start and watch; never returns, but raises ``ReplicaFailed`` or ``Retired``."""
         await self._begin()
+        if not self._wanted.is_set():
+            raise Retired
         self.status.generation += 1
         self.status.started_at = time.monotonic()
         self.status.step("answered")
         self.settled.set()
         log.info("replica ready", replica=self.status.name, generation=self.status.generation)
         self._tell.seen(self.status)
-        await self._watch()
+        await self._watch_until_told()
+
+    async def _watch_until_told(self) -> None:
+        word = self._word = asyncio.get_running_loop().create_future()
+        watching = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait((watching, word), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+            raise word.result()
+        finally:
+            self._word = None
+            watching.cancel()
+            if self._urging is not None:
+                self._urging.cancel()
 
     def _lost(self, why: str) -> None:
-        known = self.status.state == "ready"
+        known = self.status.state in ("ready", "draining")
         self.status.step("failed")
         if self.status.started_at and time.monotonic() - self.status.started_at > _HEALTHY_S:
             self._pause_s = _BACKOFF_FIRST_S
@@ -150,19 +253,19 @@ class Replica:
     async def _health(self) -> str:
         """What is wrong, or nothing."""
         try:
-            status = await self._status("/health")
+            status = await self._status("/health", self._timeout_s)
             if status in (404, 405):
-                status = await self._status("/v1/models")
+                status = await self._status("/v1/models", self._timeout_s)
         except TimeoutError:
             return f"no answer in {self._timeout_s:g} s"
         except (OSError, ValueError) as error:
             return str(error) or type(error).__name__
         return "" if status == 200 else f"health check answered {status}"
 
-    async def _status(self, path: str) -> int:
+    async def _status(self, path: str, timeout_s: float) -> int:
         key = os.environ.get(self._engine.api_key_env or "", "")
         headers = f"Authorization: Bearer {key}\r\n" if key else ""
-        return (await probe.get(self.status.address, path, self._timeout_s, headers))[0]
+        return (await probe.get(self.status.address, path, timeout_s, headers))[0]
 
     async def _metrics(self) -> dict[str, float] | None:
         try:
@@ -175,6 +278,9 @@ class Replica:
 class Reached(Replica):
     """A replica that somebody else runs."""
 
+    #: Nobody can say what its process does, and a network may lose a packet.
+    _urgent_strikes = 4
+
     def __init__(self, model: ModelSettings, index: int, tell: Tell, address: tuple[str, int]) -> None:
         super().__init__(model, index, tell)
         self.status.address = address
@@ -185,133 +291,16 @@ class Reached(Replica):
             raise ReplicaFailed(trouble)
         # Its own backoff is the probe's pause: asking costs next to nothing.
         self._pause_s = self._engine.probe_s
+        if self._engine.kind == "openai":
+            await self._ask_cache_size()
+
+    async def _ask_cache_size(self) -> None:
+        try:
+            _, body = await probe.get(self.status.address, "/metrics", self._timeout_s)
+        except (OSError, ValueError):
+            return
+        self.status.cache_tokens = probe.cache_tokens(body)
 
     def _restarted(self) -> None:
         self._pause_s = self._engine.probe_s
         super()._restarted()
-
-
-class Child(Replica):
-    """A replica that is our child process."""
-
-    _apart_s = 1.5
-
-    def __init__(self, model: ModelSettings, index: int, tell: Tell, command: Sequence[str]) -> None:
-        super().__init__(model, index, tell)
-        self._command = command
-        self._process: asyncio.subprocess.Process | None = None
-        self._readers: list[asyncio.Task[None]] = []
-        self._gone: asyncio.Task[int] | None = None
-        self._log: deque[str] = deque(maxlen=_LOG_LINES)
-
-    def _restarted(self) -> None:
-        super()._restarted()
-        self.status.restarts += 1
-
-    async def _begin(self) -> None:
-        address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
-        gone = await self._spawn(address)
-        await asyncio.wait(
-            (address, gone), timeout=self._engine.startup_timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not address.done():
-            self._raise_if_gone()
-            raise ReplicaFailed(f"not ready after {self._engine.startup_timeout_s:g} s{self._last_words()}")
-        self.status.address = address.result()
-        await self._answers()
-
-    async def _spawn(self, address: asyncio.Future[tuple[str, int]]) -> asyncio.Task[int]:
-        """Start the process and read what it says; returns the task that ends when it does."""
-        self._log.clear()
-        pipe = asyncio.subprocess.PIPE
-        spawning = asyncio.ensure_future(
-            asyncio.create_subprocess_exec(*self._command, stdin=pipe, stdout=pipe, stderr=pipe)
-        )
-        try:
-            # A fleet that is stopped at this moment must still learn of its child.
-            process = await asyncio.shield(spawning)
-        except asyncio.CancelledError:
-            self._own(await spawning, address)
-            raise
-        return self._own(process, address)
-
-    def _own(
-        self, process: asyncio.subprocess.Process, address: asyncio.Future[tuple[str, int]]
-    ) -> asyncio.Task[int]:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._process = process
-        self.status.pid = process.pid
-        self._gone = asyncio.create_task(process.wait())
-        self._readers = [
-            asyncio.create_task(self._read(process.stdout, address)),
-            asyncio.create_task(self._read(process.stderr, None)),
-        ]
-        return self._gone
-
-    async def _answers(self) -> None:
-        """Wait until it says that its model is loaded."""
-        until = time.monotonic() + self._engine.startup_timeout_s
-        while trouble := await self._health():
-            if time.monotonic() > until:
-                raise ReplicaFailed(f"not ready in time: {trouble}")
-            await self._nap(0.02)
-
-    async def _read(self, stream: asyncio.StreamReader, address: asyncio.Future[tuple[str, int]] | None) -> None:
-        """Read all that the child writes, so that it never waits for us; keep the last lines."""
-        rest = b""
-        while data := await stream.read(65_536):
-            *lines, rest = (rest + data).split(b"\n")
-            rest = rest[-4096:]
-            for line in lines:
-                if address is not None and not address.done() and line.startswith(b"{"):
-                    self._hear_address(line, address)
-                else:
-                    self._log.append(line[:300].decode(errors="replace"))
-
-    @staticmethod
-    def _hear_address(line: bytes, address: asyncio.Future[tuple[str, int]]) -> None:
-        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError, ValueError):
-            parts = urlsplit(msgspec.json.decode(line)["listening"])
-            address.set_result((parts.hostname or "127.0.0.1", parts.port or 80))
-
-    async def _nap(self, seconds: float) -> None:
-        """Wait until the next look, or until the process ends."""
-        if self._gone is not None:
-            await asyncio.wait((self._gone,), timeout=seconds)
-            self._raise_if_gone()
-
-    def _raise_if_gone(self) -> None:
-        if self._gone is None or not self._gone.done():
-            return
-        code = self._gone.result()
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        raise ReplicaFailed(how + self._last_words())
-
-    def _last_words(self) -> str:
-        words = " | ".join(line.strip() for line in self._log if line.strip())
-        return f": {words}" if words else ""
-
-    async def end(self) -> None:
-        """End the process, gently if it listens, and wait for it."""
-        process, gone = self._process, self._gone
-        if process is None or gone is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            # A replica that was given up may be stopped or stuck; it gets no time to clean up.
-            if number == signal.SIGTERM and self.status.state == "lost":
-                continue
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
-            await asyncio.wait((gone,), timeout=_TERMINATE_S)
-            if gone.done():
-                break
-        # They end with the pipes, unless something that the child left behind keeps those open.
-        await asyncio.wait(self._readers, timeout=_TERMINATE_S)
-        for reader in self._readers:
-            reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
-        self._process, self._gone, self._readers = None, None, []
-        self.status.pid = None

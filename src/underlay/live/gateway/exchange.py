@@ -6,20 +6,35 @@ An ``Exchange`` moves bytes and reports what happened; it decides nothing. ``Gen
 
 from __future__ import annotations
 
-from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Hold, Refuse
+from msgspec import structs
+
+from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Hold, Refuse, Replay
 from underlay.control.events import Arrived, ClientGone, Failure
 from underlay.dialects.wire import Dialect, Route
 from underlay.domain.answer import Opening, Receipt, Usage
-from underlay.domain.errors import ERROR_OF_REASON, CallerError, Internal, NotSupported, UnderlayError
+from underlay.domain.errors import (
+    ERROR_OF_REASON,
+    CallerError,
+    Conflict,
+    Internal,
+    NotSupported,
+    UnderlayError,
+)
+from underlay.domain.keys import Key
 from underlay.domain.money import usd
 from underlay.domain.prompt import Ask
 from underlay.domain.views import Journey
 from underlay.live.driver import Driver
+from underlay.live.gateway.blocks import Digests
 from underlay.live.gateway.framing import Headers
-from underlay.live.gateway.http import Request
+from underlay.live.gateway.http import Connection, Request
+from underlay.live.gateway.replies import Recorder, Replies
 from underlay.live.gateway.trail import Trail
 
 JSON = ("content-type", "application/json")
+REPLAYED = ("idempotent-replayed", "true")
+#: Nobody asks again: digests of an idempotency key and of the request under it.
+NOT_AGAIN = ("", "")
 
 
 class Exchange:
@@ -37,7 +52,7 @@ class Exchange:
     ) -> None:
         self.driver = driver
         self.request = request
-        self.connection = request.connection
+        self.connection: Connection | Recorder = request.connection
         self.route = route
         self.dialect = dialect
         self.ask = ask
@@ -45,6 +60,7 @@ class Exchange:
         self.trail = trail
         self.ticket = opening.request_id
         self.base_headers: Headers = ()
+        self.replies: Replies | None = None  # what was answered before; only where an idempotency key came
         self.key_id = ""
         self.tenant = ""
         self.attempt = 0
@@ -58,15 +74,18 @@ class Exchange:
         self._status = 0
         self._reason = ""
         self._arrived_at = 0.0
-        self._held_since: float | None = None
-        self._held_why = ""
         self._concluded = False
 
     # From the gateway.
 
-    def begin(self, digests: tuple[str, ...], *, resumable: bool) -> None:
-        """Bring the request to the desk."""
+    def begin(
+        self, key: Key, digests: Digests, *, resumable: bool, idempotency: tuple[str, str] = NOT_AGAIN
+    ) -> None:
+        """Bring the request to the desk, under this key."""
         prompt = self.ask.prompt
+        blocks = digests.blocks(prompt)
+        if self.replies is not None:
+            self.connection = Recorder(self.request.connection, self._keep_reply)
         self._arrived_at = self.driver.clock()
         self.trail.hop(
             "parse", self.trail.began_at, self._arrived_at, who="gateway", why=f"{self.dialect.name} dialect"
@@ -76,7 +95,7 @@ class Exchange:
             Arrived(
                 at=self.driver.now(),
                 ticket=self.ticket,
-                digests=digests,
+                digests=(key.digest,),
                 model=prompt.model,
                 operation=prompt.operation,
                 prompt_bytes=prompt.size_bytes(),
@@ -85,6 +104,10 @@ class Exchange:
                 streaming=self.ask.stream,
                 resumable=resumable,
                 deadline_s=self.ask.deadline_s,
+                blocks=blocks,
+                session=digests.session(self.ask.session, key.tenant),
+                band=self.ask.band,
+                idempotency=idempotency,
             )
         )
 
@@ -93,25 +116,44 @@ class Exchange:
     def admitted(self, effect: Admitted) -> None:
         """Note who asks."""
         self.key_id, self.tenant = effect.key_id, effect.tenant
+        if effect.band != self.ask.band:  # none was asked for, or one above what the key may have
+            self.ask = structs.replace(self.ask, band=effect.band)
         self.trail.hop("admission", self._arrived_at, self.driver.clock(), who="desk", why=effect.why)
 
     def hold(self, effect: Hold) -> None:
         """Wait in line."""
-        self._held_since = self.driver.clock()
-        self._held_why = f"place {effect.place}: {effect.why}"
+        self.trail.join_line(self.driver.clock(), f"place {effect.place}: {effect.why}")
 
     def dispatch(self, effect: Dispatch) -> None:
         """Give the request to a replica."""
         now = self.driver.clock()
-        if self._held_since is not None:
-            self.trail.hop("queue", self._held_since, now, who="desk", why=self._held_why)
-            self._held_since = None
+        self.trail.leave_line(now)
         self.trail.hop("routing", now, now, who=effect.replica, why=effect.why)
         self.attempt, self.replica = effect.attempt, effect.replica
         try:
             self.ask_engine(effect)
         except UnderlayError as error:  # the adapter cannot say it to this kind of engine
             self.broken(self.blame(error, "engine_error"), error.message)
+
+    def replay(self, effect: Replay) -> None:
+        """Send the reply that the same request got before; the request is over, and nothing is charged."""
+        now = self.driver.clock()
+        self.trail.hop("replay", now, now, who="desk", why=effect.why)
+        kept = None if self.replies is None else self.replies.find(effect.original, self.tenant)
+        if kept is None:
+            message = "this request was answered, but its answer is not kept any more; use another idempotency key"
+            self.fail(Conflict(message, param="Idempotency-Key"))
+            self._conclude("refused")
+            return
+        self._status = kept.status
+        self.started = self.answered = True
+        headers = self.headers(("content-type", kept.content_type), REPLAYED, ("x-cost-usd", "0"))
+        self.request.connection.send(self.request, kept.status, headers, kept.body)
+        self._conclude("replayed")
+
+    def _keep_reply(self, status: int, content_type: str, body: bytes) -> None:
+        if self.replies is not None:
+            self.replies.keep(self.ticket, self.tenant, status, content_type, body)
 
     def ask_engine(self, effect: Dispatch) -> None:
         """Start the attempt."""
@@ -146,10 +188,15 @@ class Exchange:
     def refuse(self, effect: Refuse) -> None:
         """Answer with a refusal; the request is over."""
         now = self.driver.clock()
-        start = self._held_since if self._held_since is not None else self._arrived_at
-        self.trail.hop("admission", start, now, who="desk", why=f"{effect.why}: {effect.message}")
+        because = f"{effect.why}: {effect.message}"
+        if self.trail.waiting:
+            self.trail.leave_line(now, f"; {because}")
+        else:
+            self.trail.hop("admission", self._arrived_at, now, who="desk", why=because)
         kind = ERROR_OF_REASON[effect.reason]
-        self.fail(kind(effect.message, param=effect.param, retry_after_s=effect.retry_after_s))
+        # A conflict with a time is with a request that is still being answered: it goes away by waiting.
+        again = True if kind is Conflict and effect.retry_after_s is not None else None
+        self.fail(kind(effect.message, param=effect.param, retry_after_s=effect.retry_after_s, retryable=again))
         self._conclude("refused")
 
     def cut(self, effect: Cut) -> None:
@@ -163,6 +210,7 @@ class Exchange:
 
     def close(self, effect: Close) -> None:
         """Send the end of the reply; the request is over."""
+        self.trail.leave_line(self.driver.clock())
         if effect.outcome == "finished":
             try:
                 self.complete(Receipt(self.usage, usd(self._cost_pico_usd)))
@@ -224,7 +272,16 @@ class Exchange:
         spent_ms = sum(h.duration_ms for h in self.trail.hops if h.name in ("parse", "admission", "routing"))
         overhead = ("x-underlay-overhead-ms", f"{spent_ms:.3f}")
         limits = self.driver.limit_headers(self.key_id, self.dialect.name)
-        return (*self.base_headers, timing, overhead, *limits, *more)
+        return (*self.base_headers, timing, overhead, *self._line_headers(), *limits, *more)
+
+    def _line_headers(self) -> Headers:
+        """Where it stands in line, or how long it stood there, and the class of urgency that it was given."""
+        headers: Headers = (("x-underlay-band", self.ask.band),) if self.ask.band else ()
+        if self.trail.waiting and (place := self.driver.queue_place(self.ticket)) is not None:
+            return (*headers, ("x-underlay-queue-place", str(place)))
+        if self.trail.waited_s:
+            return (*headers, ("x-underlay-queue-wait-ms", f"{self.trail.waited_s * 1e3:.0f}"))
+        return headers
 
     def send_whole(self, body: bytes, receipt: Receipt) -> None:
         """Send a whole good reply."""

@@ -5,121 +5,86 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from underlay.control.delivery import StrandProgress
-from underlay.control.effects import Dispatch
+from underlay.control.effects import Admitted, Cancel, Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished, FirstToken, Progress
 from underlay.dialects.wire import Writer
 from underlay.domain.answer import EngineEvent, Receipt, Resume, StrandEnd, Timings, Usage
-from underlay.domain.errors import EngineFailed, UnderlayError
-from underlay.live.engines.adapter import Reader
-from underlay.live.engines.connections import Call
+from underlay.domain.errors import UnderlayError
+from underlay.live.engines.connections import Address
+from underlay.live.gateway.attempt import Attempt, StrandCall
 from underlay.live.gateway.exchange import Exchange
 
 _PROGRESS_TOKENS = 32  # how many tokens of work a kill -9 of the gateway may leave unbilled, at most
 
 
-class StrandCall:
-    """One strand's exchange with an engine, within one attempt. A ``Receiver`` of its call."""
-
-    __slots__ = ("_answer", "_code", "_generation", "_reader", "call", "index", "last_at")
-
-    def __init__(self, generation: Generation, index: int, reader: Reader) -> None:
-        self._generation = generation
-        self._reader = reader
-        self._code = 200
-        self._answer: list[bytes] = []
-        self.index = index
-        self.call: Call | None = None
-        self.last_at = generation.driver.clock()
-
-    def status(self, code: int) -> None:
-        """Hear the status."""
-        self._code = code
-
-    def body(self, data: bytes) -> None:
-        """Hear part of the stream, or of an error."""
-        self.last_at = self._generation.driver.clock()
-        if self._code != 200:
-            self._answer.append(data)
-            return
-        try:
-            events = self._reader.feed(data)
-        except UnderlayError as error:
-            self._broken(error, "malformed")
-            return
-        try:
-            self._generation.heard(self.index, events)
-        except EngineFailed as error:  # what the engine says makes no sense in the caller's dialect
-            self._broken(error, "malformed")
-
-    def done(self) -> None:
-        """Hear that the reply ended."""
-        if self._code != 200:
-            adapter = self._generation.adapter
-            self._broken(adapter.error(self._code, b"".join(self._answer)), "engine_error")
-            return
-        try:
-            self._reader.finish()
-        except UnderlayError as error:
-            self._broken(error, "reset")
-
-    def failed(self, failure: str, detail: str) -> None:
-        """Hear that the connection broke."""
-        self._generation.failed(failure, detail)
-
-    def _broken(self, error: UnderlayError, failure: Failure) -> None:
-        self._generation.broken(self._generation.blame(error, failure), error.message)
-
-
 class Generation(Exchange):
-    """A chat, a message, a completion, a response."""
+    """A chat, a message, a completion, a response.
+
+    As a rule one attempt runs. A hedge runs beside it until one of the two is heard: that one leads, and nothing
+    of the other counts.
+    """
 
     writer: Writer
     on_kept: Callable[[Generation, bytes], None]
 
     def prepare(self) -> None:
         """Set up the strands; once, before ``begin``."""
-        self.writer = self.dialect.writer(self.route, self.ask, self.opening)
         self.adapter = self.driver.adapter(self.ask.prompt.model)
         self.strands = [StrandProgress() for _ in range(self.ask.prompt.strands)]
-        self.calls: list[StrandCall] = []
         self.timings = Timings()
+        self._attempts: dict[int, Attempt] = {}  # those that run
+        self._leader: Attempt | None = None  # the one that has been heard
         self._opened = False  # the preamble has been written
         self._prompt_tokens: int | None = None
         self._cached_tokens = 0
-        self._dispatched_at = 0.0
+        self._counted_by = 0  # the attempt that read the prompt first
+        self._leading_since = 0.0
         self._told_tokens = 0
         self._sent_at = 0.0
-        self._seen_attempt = 0  # the attempt whose first token has been reported
         self._paused = False
         self._finished = False
-        self._first_token_due = False  # the present attempt's first token has not been reported yet
+        self._first_token_due = False  # the leader's first token has not been reported yet
         self._unsent: list[bytes] = []
         self._engine = self.driver.engine_settings(self.ask.prompt.model)
+
+    def admitted(self, effect: Admitted) -> None:
+        """Note who asks, and in which band: some dialects say so in their replies."""
+        super().admitted(effect)
+        self.writer = self.dialect.writer(self.route, self.ask, self.opening)
 
     # Asking engines.
 
     def ask_engine(self, effect: Dispatch) -> None:
         """Ask the replica for every strand that has not ended."""
-        self._dispatched_at = self.driver.clock()
-        self.calls = []
+        if not effect.beside:
+            self._leader = None
+        elif self._leader is not None:
+            self.replica = self._leader.replica
+            return  # one was heard meanwhile: the desk is about to learn of it, and calls the hedge off
+        attempt = Attempt(effect.attempt, effect.replica, self.driver.voice(effect.replica), self.driver.clock)
+        self._attempts[attempt.number] = attempt
         address = self.driver.address(effect.replica)
         if address is None:
-            self.broken("connect", "the replica is gone")
+            self.lose(attempt, "connect", "the replica is gone")
             return
+        self._ask_strands(attempt, address, again=effect.resume)
+        self._flush()  # a strand may have ended by being taken up
+        self._end_if_all_ended(attempt)
+
+    def _ask_strands(self, attempt: Attempt, address: Address, *, again: bool) -> None:
         extra = f"traceparent: {self.trail.traceparent}\r\n".encode()
         prompt = self.ask.prompt
+        salt, opening = self.driver.salt(self.tenant), self.adapter.opening(prompt)
         for index, strand in enumerate(self.strands):
-            resume = self._take_up(strand, again=effect.resume)
+            resume = self._take_up(strand, again=again)
             if strand.end is None:
-                call = StrandCall(self, index, self.adapter.reader(prompt, resume))
-                self.calls.append(call)
-                call.call = self.driver.pool.call(
-                    address, self.adapter.generate(prompt, index, resume), call, extra
-                )
+                seat = self.driver.slots.take(attempt.replica, salt, self.driver.clock(), opening)
+                call = StrandCall(self, attempt, index, self.adapter.reader(prompt, resume), seat)
+                attempt.calls.append(call)
+                request = self.adapter.generate(prompt, index, resume, seat)
+                call.call = self.driver.pool.call(address, request, call, extra)
                 if self._paused:
                     call.call.pause()
-        self._flush()  # a strand may have ended by being taken up
-        self._end_if_all_ended()
 
     def _take_up(self, strand: StrandProgress, *, again: bool) -> Resume | None:
         """Where this strand begins in a new attempt; ends it here if nothing is left to ask for."""
@@ -136,21 +101,47 @@ class Generation(Exchange):
         return resume
 
     def stop_engine(self) -> None:
-        """Destroy the connections of this attempt, so that the engine frees its slots."""
-        for call in self.calls:
-            if call.call is not None:
-                call.call.abort()
-        self.calls = []
+        """Stop every attempt."""
+        for attempt in self._attempts.values():
+            attempt.stop()
+        self._attempts.clear()
+
+    def cancel(self, effect: Cancel) -> None:
+        """Stop that attempt; another may run on."""
+        attempt = self._attempts.pop(effect.attempt, None)
+        if attempt is None:
+            return
+        attempt.stop()
+        leader = self._leader
+        if leader is not None and leader is not attempt:
+            why = f"attempt {attempt.number} was not needed: attempt {leader.number} was heard first"
+            self.trail.hop("prefill", attempt.asked_at, self.driver.clock(), who=attempt.replica, why=why)
+
+    def cut_short(self, attempt: Attempt, failure: str, detail: str) -> None:
+        """Hear that a connection of the attempt broke, or that there is none."""
+        if failure == "refused":  # then it is gone for everyone, and asking it again would only use up attempts
+            self.driver.on_refused(attempt.replica)  # by which this attempt may have been cancelled
+        self.lose(attempt, "reset" if failure == "reset" else "connect", detail)
 
     def broken(self, failure: Failure, detail: str) -> None:
-        """Report that the attempt failed; what comes next is the desk's decision."""
+        """Report that the attempt last asked for failed."""
+        attempt = self._attempts.get(self.attempt)
+        if attempt is not None:
+            self.lose(attempt, failure, detail)
+
+    def lose(self, attempt: Attempt, failure: Failure, detail: str) -> None:
+        """Report that an attempt failed, unless it does not count any more; what comes next the desk decides."""
+        if self._attempts.get(attempt.number) is not attempt or self._leader not in (None, attempt):
+            return
+        del self._attempts[attempt.number]
         now = self.driver.clock()
         if failure == "rejected":
             detail = ""  # it may repeat the caller's words, which belong into the reply only
-        name = "prefill" if self._seen_attempt != self.attempt else "decode"
-        why = f"attempt {self.attempt} failed ({failure}): {detail}"
-        self.trail.hop(name, self._dispatched_at, now, who=self.replica, why=why)
-        self.stop_engine()
+        leads = attempt is self._leader
+        since = self._leading_since if leads else attempt.asked_at
+        why = f"attempt {attempt.number} failed ({failure}): {detail}"
+        self.trail.hop("decode" if leads else "prefill", since, now, who=attempt.replica, why=why)
+        attempt.stop()
         self._flush()
         self._report_first_token()
         delivered = sum(strand.delivered_tokens for strand in self.strands)
@@ -158,7 +149,7 @@ class Generation(Exchange):
             AttemptFailed(
                 at=self.driver.now(),
                 ticket=self.ticket,
-                attempt=self.attempt,
+                attempt=attempt.number,
                 failure=failure,
                 completion_tokens=delivered,
                 detail=detail,
@@ -167,65 +158,74 @@ class Generation(Exchange):
 
     # Hearing them.
 
-    def heard(self, index: int, events: list[EngineEvent]) -> None:
+    def heard(self, attempt: Attempt, index: int, events: list[EngineEvent]) -> None:
         """Take in what an engine said of one strand, and send it on in one write."""
+        if attempt is not self._leader:
+            if self._leader is not None or not events:
+                return
+            self._lead(attempt, events[0])
         strand = self.strands[index]
         for event in events:
             if strand.end is not None:
                 break
-            if self._seen_attempt != self.attempt:
-                self._first_token(event)
             piece = strand.accept(event)
             if piece is not None and self.ask.stream:
+                self._open()
                 self._unsent.append(self.writer.piece(index, piece))
             if event.end is not None:
-                self._note_timings(event)
+                self._note_timings(attempt, event)
                 self._strand_ended(index, strand, event.end)
         self._flush()
         self._report_first_token()  # after the caller has it: the desk can wait
         self._report_progress()
-        self._end_if_all_ended()
+        self._end_if_all_ended(attempt)
 
-    def _first_token(self, event: EngineEvent) -> None:
-        now = self.driver.clock()
-        self._seen_attempt = self.attempt
+    def _lead(self, attempt: Attempt, event: EngineEvent) -> None:
+        """An attempt is heard for the first time, and before any other."""
+        now = self._leading_since = self.driver.clock()
+        self._leader = attempt
+        self.replica = attempt.replica
         if self._prompt_tokens is None:
+            self._counted_by = attempt.number
             self._prompt_tokens = event.prompt_tokens or 0
             self._cached_tokens = event.cached_tokens or 0
         if self.first_token_at is None:
             self.first_token_at = now
-        why = f"attempt {self.attempt}; until the first token"
+        why = f"attempt {attempt.number}; until the first token"
         tokens = event.prompt_tokens
-        self.trail.hop("prefill", self._dispatched_at, now, who=self.replica, why=why, tokens=tokens)
-        self._dispatched_at = now
+        self.trail.hop("prefill", attempt.asked_at, now, who=attempt.replica, why=why, tokens=tokens)
         self._first_token_due = True
-        if self.ask.stream and not self._opened:
-            self._opened = True
-            self._unsent.append(self.writer.open(Usage(self._prompt_tokens, self._cached_tokens)))
 
     def _report_first_token(self) -> None:
-        if not self._first_token_due:
+        if not self._first_token_due or self._leader is None:
             return
         self._first_token_due = False
         self.driver.submit(
             FirstToken(
                 at=self.driver.now(),
                 ticket=self.ticket,
-                attempt=self.attempt,
+                attempt=self._leader.number,
                 prompt_tokens=self._prompt_tokens or 0,
                 cached_tokens=self._cached_tokens,
             )
         )
 
-    def _note_timings(self, event: EngineEvent) -> None:
+    def _open(self) -> None:
+        """Put the preamble before the first content: until then a failure can still be a status (K4)."""
+        if not self._opened:
+            self._opened = True
+            self._unsent.append(self.writer.open(Usage(self._prompt_tokens or 0, self._cached_tokens)))
+
+    def _note_timings(self, attempt: Attempt, event: EngineEvent) -> None:
         self._prompt_tokens = self._prompt_tokens or event.prompt_tokens
-        if event.cached_tokens is not None and self.attempt == 1:  # ground truth comes with the last event
+        if event.cached_tokens is not None and attempt.number == self._counted_by:  # the last event knows best
             self._cached_tokens = event.cached_tokens
         self.timings = event.timings or self.timings
 
     def _strand_ended(self, index: int, strand: StrandProgress, end: StrandEnd) -> None:
         strand.end = end
         if self.ask.stream:
+            self._open()
             self._unsent.append(self.writer.end(index, end))
 
     def _flush(self) -> None:
@@ -253,7 +253,7 @@ class Generation(Exchange):
             self._told_tokens = produced
             self.driver.submit(Progress(at=self.driver.now(), ticket=self.ticket, completion_tokens=produced))
 
-    def _end_if_all_ended(self) -> None:
+    def _end_if_all_ended(self, attempt: Attempt) -> None:
         if self._finished or any(strand.end is None for strand in self.strands):
             return
         self._finished = True
@@ -263,12 +263,11 @@ class Generation(Exchange):
         why = (
             f"by the engine's clock: prefill {prefill:.1f} ms, decode {decode:.1f} ms; {usage.cached_tokens} cached"
         )
-        self.trail.hop(
-            "decode", self._dispatched_at, now, who=self.replica, why=why, tokens=usage.completion_tokens
-        )
+        since = self._leading_since if attempt is self._leader else attempt.asked_at
+        self.trail.hop("decode", since, now, who=attempt.replica, why=why, tokens=usage.completion_tokens)
         self.driver.submit(
             Finished(
-                at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, usage=usage, timings=self.timings
+                at=self.driver.now(), ticket=self.ticket, attempt=attempt.number, usage=usage, timings=self.timings
             )
         )
 
@@ -312,18 +311,14 @@ class Generation(Exchange):
     def pause(self) -> None:
         """Stop reading from the engines while the client reads too slowly."""
         self._paused = True
-        for call in self.calls:
-            if call.call is not None:
-                call.call.pause()
+        for attempt in self._attempts.values():
+            attempt.pause()
 
     def resume(self) -> None:
         """Read on."""
         self._paused = False
-        now = self.driver.clock()
-        for call in self.calls:
-            call.last_at = now
-            if call.call is not None:
-                call.call.resume()
+        for attempt in self._attempts.values():
+            attempt.resume()
 
     def sweep(self, now: float) -> None:
         """Send headers before clients lose patience, blank lines in long silences, and notice stalls."""
@@ -331,8 +326,9 @@ class Generation(Exchange):
             return
         if self.ask.stream:
             self._break_silence(now)
-        if self.calls and not self._paused:
-            self._notice_stall(now)
+        if not self._paused:
+            for attempt in list(self._attempts.values()):
+                self._notice_stall(attempt, now)
 
     def _break_silence(self, now: float) -> None:
         settings = self.connection.settings
@@ -343,8 +339,9 @@ class Generation(Exchange):
             self._sent_at = now
             self.connection.stream(b"\n")
 
-    def _notice_stall(self, now: float) -> None:
-        prefilling = self._seen_attempt != self.attempt
-        patience_s = self._engine.stall_s * (4 if prefilling else 1)  # a long prompt is silent for long
-        if any(self.strands[c.index].end is None and now - c.last_at > patience_s for c in self.calls):
-            self.broken("stall", f"no token for {patience_s:.0f} s")
+    def _notice_stall(self, attempt: Attempt, now: float) -> None:
+        patience_s = self._engine.stall_s * (
+            1 if attempt is self._leader else 4
+        )  # a long prompt is silent for long
+        if any(self.strands[c.index].end is None and now - c.last_at > patience_s for c in attempt.calls):
+            self.lose(attempt, "stall", f"no token for {patience_s:.0f} s")

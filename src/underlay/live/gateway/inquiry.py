@@ -38,6 +38,7 @@ class Inquiry(Exchange):
         """Destroy the connection."""
         if self._call is not None:
             self._call.abort()
+            self._call = None
 
     def status(self, code: int) -> None:
         """Hear the status."""
@@ -70,6 +71,14 @@ class Inquiry(Exchange):
             return Usage()
         self._vectors, usage = self._adapter.read_embeddings(body)
         return usage
+
+    def failed(self, failure: str, detail: str) -> None:
+        """Hear that the connection broke, or that there is none."""
+        asked = self._call
+        if failure == "refused":  # then it is gone for everyone, and asking it again would only use up attempts
+            self.driver.on_refused(self.replica)
+        if self._call is asked:  # else the desk has sent it elsewhere already
+            self.broken("reset" if failure == "reset" else "connect", detail)
 
     def broken(self, failure: Failure, detail: str) -> None:
         """Report that the attempt failed; what comes next is the desk's decision."""

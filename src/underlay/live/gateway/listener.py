@@ -15,7 +15,8 @@ import structlog
 
 from underlay.control import identity
 from underlay.control.effects import Cut
-from underlay.dialects import DIALECTS, choose, credentials
+from underlay.dialects import DIALECTS, choose, credentials, without_credentials
+from underlay.dialects.delivery import heeded, idempotency_key
 from underlay.dialects.wire import Dialect, Route
 from underlay.domain.answer import ModelCard, Opening, Usage
 from underlay.domain.errors import (
@@ -30,11 +31,13 @@ from underlay.domain.prompt import Ask, Prompt
 from underlay.domain.views import Journey
 from underlay.live import keyring
 from underlay.live.driver import Driver, Performer
-from underlay.live.gateway.exchange import JSON, Exchange
+from underlay.live.gateway.blocks import Digests
+from underlay.live.gateway.exchange import JSON, NOT_AGAIN, Exchange
 from underlay.live.gateway.framing import Headers
 from underlay.live.gateway.generation import Generation
 from underlay.live.gateway.http import Connection, Occupant, Request, connection_factory
 from underlay.live.gateway.inquiry import Inquiry
+from underlay.live.gateway.replies import Replies
 from underlay.live.gateway.shelf import Shelf
 from underlay.live.gateway.trail import Trail
 from underlay.live.settings import PublicSettings
@@ -44,7 +47,10 @@ log = structlog.get_logger("underlay.gateway")
 _SWEEP_S = 0.25
 _MODEL_NAME_MAX = 256  # characters; a stranger's longer one would only fill journals
 _SCREENED_BYTES = 65_536  # larger bodies are only taken in for someone with a key
-_EXPOSED = "x-request-id, request-id, server-timing, traceparent, x-cost-usd, retry-after"
+_EXPOSED = (
+    "x-request-id, request-id, server-timing, traceparent, x-cost-usd, retry-after, x-underlay-reason, "
+    "x-underlay-band, x-underlay-queue-place, x-underlay-queue-wait-ms, idempotent-replayed"
+)
 
 
 class Gateway:
@@ -58,6 +64,7 @@ class Gateway:
         shelf: Shelf,
         ready: Callable[[], tuple[bool, list[str]]],
         origins: Callable[[], frozenset[str]],
+        digests: Digests,
     ) -> None:
         self.settings = settings
         self.driver = driver
@@ -67,6 +74,8 @@ class Gateway:
         self._shelf = shelf
         self._ready = ready
         self._origins = origins
+        self._digests = digests
+        self._replies = Replies(driver.clock)
         self._per_address: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -178,7 +187,8 @@ class Gateway:
     def _begin(self, request: Request, route: Route, dialect: Dialect) -> Exchange:
         """Start the exchange of a request for an engine."""
         key = self._identify(request)  # before the body is looked at: strangers get no parsing
-        ask = dialect.parse(route, request.body, request.headers)
+        ask = heeded(dialect.parse(route, request.body, request.headers), request.headers)
+        idempotency = self._idempotency(request, ask)
         request.body = b""  # parsed; a stream should not hold it
         if len(ask.prompt.model) > _MODEL_NAME_MAX:
             raise UnknownModel("no model has a name that long", param="model")
@@ -188,8 +198,19 @@ class Gateway:
         opening = Opening(_request_id(), int(self.driver.now()), ask.prompt.model)
         exchange = self._exchange(request, route, dialect, ask, opening, trail)
         exchange.base_headers = self._base_headers(request, opening.request_id, route, trail.traceparent)
-        exchange.begin((key.digest,), resumable=self._resumable(ask.prompt))
+        if idempotency is not NOT_AGAIN:
+            exchange.replies = self._replies
+        exchange.begin(key, self._digests, resumable=self._resumable(ask.prompt), idempotency=idempotency)
         return exchange
+
+    def _idempotency(self, request: Request, ask: Ask) -> tuple[str, str]:
+        """Digests of the caller's idempotency key and of all that it stands for. Counting can be done again."""
+        key = idempotency_key(request.headers)
+        if not key or ask.prompt.operation == "count":
+            return NOT_AGAIN
+        target = (request.method, request.path, without_credentials(request.query))
+        asked = self._digests.request(*(part.encode("latin-1") for part in target), request.body)
+        return self._digests.request(key.encode("latin-1")), asked
 
     def _exchange(
         self, request: Request, route: Route, dialect: Dialect, ask: Ask, opening: Opening, trail: Trail

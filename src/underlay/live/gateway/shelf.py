@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from underlay.dialects.openai import response_object, responses
 from underlay.dialects.wire import Route
 from underlay.domain.prompt import Ask, Message
@@ -25,6 +27,7 @@ class _Kept(NamedTuple):
     body: bytes
     messages: tuple[Message, ...]
     size_bytes: int
+    session: str  # what the conversation is called: by its caller, or by its first response
 
 
 class Shelf:
@@ -40,8 +43,10 @@ class Shelf:
         strands = [strand.whole() for strand in exchange.strands]
         messages = responses.conversation_after(exchange.ask, strands)
         size_bytes = len(body) + sum(len(message.text) for message in messages)
-        kept = _Kept(exchange.tenant, self._now(), responses.stored_object(body), messages, size_bytes)
-        self._kept[response_object.response_id(exchange.opening)] = kept
+        stored_id = response_object.response_id(exchange.opening)
+        stored = responses.stored_object(body)
+        session = exchange.ask.session or stored_id
+        self._kept[stored_id] = _Kept(exchange.tenant, self._now(), stored, messages, size_bytes, session)
         self._bytes += size_bytes
         self._make_room()
 
@@ -58,7 +63,8 @@ class Shelf:
         """The request with the conversation that it continues before it. Raises ``NotFound``."""
         assert ask.previous is not None
         kept = self._find(ask.previous, tenant, param="previous_response_id")
-        return responses.continued(ask, kept.messages)
+        whole = responses.continued(ask, kept.messages)
+        return whole if whole.session else replace(whole, session=kept.session)
 
     def answer(self, method: str, route: Route, tenant: str) -> bytes:
         """Answer a request about a stored response: GET, DELETE or cancel. Raises a ``CallerError``."""

@@ -1,0 +1,361 @@
+"""What is known of the replicas: who is there, what each carries, how fast it has been.
+
+Decided here is only what follows from that without a choice: whether a replica takes more now, and how long it
+should take to a first token. Load is what the desk itself leased, never what a gauge said a moment ago (gauges
+lag, and make routers herd); speed is learnt from what was measured. It refuses to know prompts and callers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .concurrency import Limit
+
+#: Pools up to this size are looked at whole: shorter than keeping order in them.
+SCAN_MAX = 16
+#: How many of the least pressed replicas of a larger pool are looked at.
+LOOK_AT = 8
+#: A prompt's usual tokens, where pressures are compared before the prompt is known.
+_USUAL_TOKENS = 256
+#: How much a measurement weighs after the next one: some fifty count.
+_FADE = 0.98
+#: A pool learns from the first few measurements of each replica, and then from each so-manieth.
+_TOLD_ALL = 32
+_TOLD_EACH = 8
+#: Until something was measured: a small accelerator's.
+_PRIOR_TOKEN_S = 1 / 5000
+
+
+class Pace:
+    """How fast a replica is, learnt online: seconds to the first token as ``base_s + tokens * token_s``.
+
+    ``tokens`` are all uncached prompt tokens the replica had before it at that moment, so that queueing inside
+    the engine is part of it; a least-squares line with fading memory. ``itl_s`` is the time between tokens.
+    A replica that has shown little is taken to be like its pool (``peers``).
+    """
+
+    __slots__ = ("_n", "_peers", "_told", "_x", "_xx", "_xy", "_y", "base_s", "itl_s", "token_s")
+
+    def __init__(self, peers: Pace | None = None) -> None:
+        self._peers = peers
+        self._told = 0
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+        self.base_s: float = peers.base_s if peers else 0.0
+        self.token_s: float = peers.token_s if peers else _PRIOR_TOKEN_S
+        self.itl_s: float = peers.itl_s if peers else 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether something was measured."""
+        return self._n > 0
+
+    def prefilled(self, tokens: int, took_s: float) -> None:
+        """Learn that ``tokens`` uncached tokens took that long to a first token."""
+        if self._peers is not None and self._shares():
+            self._peers.prefilled(tokens, took_s)
+        self._n = n = self._n * _FADE + 1.0
+        self._x = x = self._x * _FADE + tokens
+        self._y = y = self._y * _FADE + took_s
+        self._xx = xx = self._xx * _FADE + tokens * tokens
+        self._xy = xy = self._xy * _FADE + tokens * took_s
+        if n < 2.5 and self._peers is not None:
+            self.base_s, self.token_s = self._peers.base_s, self._peers.token_s
+            return
+        spread = n * xx - x * x
+        slope = (n * xy - x * y) / spread if spread > 0.01 * x * x else 0.0
+        if slope <= 0.0:  # all prompts alike, or noise: all of it is put down to the tokens
+            slope = y / x if x > 0.0 else _PRIOR_TOKEN_S
+        self.token_s = slope
+        base_s = (y - slope * x) / n
+        self.base_s = max(0.0, base_s)
+
+    def _shares(self) -> bool:
+        """Whether its peers are told: of all that a newcomer learns, and now and then."""
+        self._told += 1
+        return self._told < _TOLD_ALL or not self._told % _TOLD_EACH
+
+    def decoded(self, tokens: int, took_s: float) -> None:
+        """Learn that ``tokens`` came, one after the other, in that time."""
+        if tokens <= 0 or took_s <= 0.0:
+            return
+        if self._peers is not None and self._told < _TOLD_ALL:
+            self._peers.decoded(tokens, took_s)
+        measured = took_s / tokens
+        self.itl_s = measured if self.itl_s == 0.0 else self.itl_s + 0.05 * (measured - self.itl_s)
+
+
+class Replica:
+    """What the desk knows of a replica. Changed through its ``Pool`` only.
+
+    ``load`` counts leased strands, ``prefill_tokens`` uncached prompt tokens whose first answer is awaited,
+    ``cost`` the expected work of all leases (``concurrency``); ``capacity`` is how many strands it may have
+    now, at most its ``slots``. ``turn`` is when it was last chosen. ``blocks`` is what the prefix index takes
+    it to hold, oldest first.
+    """
+
+    __slots__ = (
+        "blocks",
+        "blocks_max",
+        "capacity",
+        "cost",
+        "drain_until",
+        "ejections",
+        "generation",
+        "limit",
+        "load",
+        "model",
+        "name",
+        "pace",
+        "place",
+        "prefill_tokens",
+        "ramp_from",
+        "slots",
+        "state",
+        "strikes",
+        "suspect_until",
+        "turn",
+        "version",
+    )
+
+    def __init__(self, name: str, model: str, slots: int, generation: int, pace: Pace | None = None) -> None:
+        self.name = name
+        self.model = model
+        self.slots = self.capacity = slots
+        self.generation = generation
+        self.pace = pace or Pace()
+        self.state = "ready"
+        self.load = 0
+        self.prefill_tokens = 0
+        self.cost = 0.0
+        self.limit: Limit | None = None
+        self.strikes = 0
+        self.ejections = 0
+        self.suspect_until = 0.0
+        self.ramp_from: float | None = None
+        self.drain_until = 0.0
+        self.turn = 0
+        self.blocks: OrderedDict[int, None] = OrderedDict()
+        self.blocks_max = 0
+        self.place = -1  # in its pool's open list
+        self.version = 0  # of its pressure
+
+    @property
+    def free_slots(self) -> int:
+        """Strands it may still be given."""
+        return self.capacity - self.load
+
+    def takes(self, strands: int) -> bool:
+        """Whether this many strands may start now; an idle replica takes more than its slots, in turns."""
+        if self.load == 0:
+            return True
+        limit = self.limit
+        return self.load + strands <= self.capacity and (limit is None or self.cost < limit.cost)
+
+    def first_token_s(self, uncached_tokens: int) -> float:
+        """How long a prompt with so many uncached tokens should wait for its first token, if it came now."""
+        pace = self.pace
+        return pace.base_s + (self.prefill_tokens + uncached_tokens) * pace.token_s
+
+    def score(self, uncached_tokens: int) -> float:
+        """What it costs to give it the prompt: expected time to the first token times the batch it joins.
+
+        The product needs no weights (LMetric, arXiv 2603.15202): the first factor matters while prompts are
+        long, the second while answers are.
+        """
+        pace = self.pace
+        tokens = self.prefill_tokens + uncached_tokens
+        return (pace.base_s + tokens * pace.token_s) * (self.load + 1)
+
+
+class Lease:
+    """One attempt's claim on a replica. Taken and given back through the ``Pool``, once each.
+
+    ``ahead_tokens`` are the uncached prompt tokens that the replica had to compute before its first token, its
+    own among them; ``cached_tokens`` how many of its prompt's were expected in the cache.
+    """
+
+    __slots__ = (
+        "ahead_tokens",
+        "at",
+        "attempt",
+        "cached_tokens",
+        "cost",
+        "first_at",
+        "prefilling",
+        "replica",
+        "strands",
+        "uncached_tokens",
+    )
+
+    def __init__(
+        self, replica: Replica, attempt: int, at: float, strands: int, uncached: int, cached: int, cost: float
+    ) -> None:
+        self.replica = replica
+        self.attempt = attempt
+        self.at = at
+        self.strands = strands
+        self.uncached_tokens = uncached
+        self.cached_tokens = cached
+        self.ahead_tokens = replica.prefill_tokens + uncached
+        self.cost = cost
+        self.prefilling = True  # no token has come yet
+        self.first_at = at
+
+
+class Pool:
+    """The replicas of one model. ``open`` are those that take another strand now, in no order.
+
+    Keeping that list costs a few steps per lease; looking through a thousand full replicas for the free one
+    cost 700 microseconds per request.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.members: dict[str, Replica] = {}
+        self.open: list[Replica] = []
+        self.ready = 0
+        self.slots = 0  # of those that are ready
+        self.load = 0
+        self.pace = Pace()
+        self._turn = 0
+        self._heap: list[tuple[float, int, int, int, Replica]] = []
+        self._pushed = 0
+
+    def join(self, name: str, slots: int, generation: int) -> Replica:
+        """Take in a replica that was not known."""
+        replica = Replica(name, self.model, slots, generation, Pace(self.pace))
+        self.members[name] = replica
+        self.ready += 1
+        self.slots += slots
+        self.changed(replica)
+        return replica
+
+    def leave(self, replica: Replica) -> None:
+        """Forget a replica (it serves another model now); it carries nothing any more."""
+        assert replica.load == 0, f"{replica.name} left with {replica.load} leases"
+        self.set_state(replica, "gone")
+        del self.members[replica.name]
+
+    def set_state(self, replica: Replica, state: str) -> None:
+        """Note a step of its life."""
+        was_ready, is_ready = replica.state == "ready", state == "ready"
+        replica.state = state
+        if was_ready != is_ready:
+            sign = 1 if is_ready else -1
+            self.ready += sign
+            self.slots += sign * replica.slots
+        self.changed(replica)
+
+    def resize(self, replica: Replica, slots: int) -> None:
+        """Note that it has other slots than before."""
+        if replica.state == "ready":
+            self.slots += slots - replica.slots
+        replica.slots = replica.capacity = slots
+        self.changed(replica)
+
+    def changed(self, replica: Replica) -> None:
+        """Put it where it belongs after a change of its load, state or capacity."""
+        limit = replica.limit
+        opened = replica.state == "ready" and (
+            replica.load == 0 or (replica.load < replica.capacity and (limit is None or replica.cost < limit.cost))
+        )  # ``takes(1)``, spelled out: this runs three times per request
+        if opened != (replica.place >= 0):
+            self._open(replica) if opened else self._shut(replica)
+        if len(self.open) > SCAN_MAX:
+            replica.version += 1
+            if opened:
+                self._push(replica)
+
+    def _open(self, replica: Replica) -> None:
+        replica.place = len(self.open)
+        self.open.append(replica)
+        if len(self.open) == SCAN_MAX + 1:
+            self._rebuild()
+
+    def _shut(self, replica: Replica) -> None:
+        last = self.open.pop()
+        if last is not replica:
+            self.open[replica.place] = last
+            last.place = replica.place
+        replica.place = -1
+
+    # Leases.
+
+    def take(
+        self, replica: Replica, attempt: int, at: float, strands: int, uncached: int, cached: int, cost: float
+    ) -> Lease:
+        """Lease strands on a replica."""
+        lease = Lease(replica, attempt, at, strands, uncached, cached, cost)
+        self._turn += 1
+        replica.turn = self._turn
+        replica.load += strands
+        replica.prefill_tokens += uncached
+        replica.cost += cost
+        self.load += strands
+        self.changed(replica)
+        return lease
+
+    def first_token(self, lease: Lease, at: float) -> None:
+        """Note that the lease's prompt has been computed."""
+        if lease.prefilling:
+            lease.prefilling, lease.first_at = False, at
+            lease.replica.prefill_tokens -= lease.uncached_tokens
+            self.changed(lease.replica)
+
+    def give_back(self, lease: Lease) -> None:
+        """Give a lease back. Whoever does so drops it: a second time would show in ``check``."""
+        replica = lease.replica
+        if lease.prefilling:
+            replica.prefill_tokens -= lease.uncached_tokens
+        replica.load -= lease.strands
+        replica.cost = replica.cost - lease.cost if replica.load else 0.0  # no sediment of rounding
+        self.load -= lease.strands
+        self.changed(replica)
+
+    # Looking for the least pressed.
+
+    def least_pressed(self) -> Sequence[Replica]:
+        """The open replicas with least pressure: all of a small pool, the first few of a large one."""
+        if len(self.open) <= SCAN_MAX:
+            return self.open
+        found: list[tuple[float, int, int, int, Replica]] = []
+        heap = self._heap
+        while heap and len(found) < LOOK_AT:
+            entry = heappop(heap)
+            replica = entry[4]
+            if entry[3] == replica.version and replica.place >= 0:
+                found.append(entry)
+        for entry in found:
+            heappush(heap, entry)
+        return [entry[4] for entry in found]
+
+    def _push(self, replica: Replica) -> None:
+        heappush(self._heap, self._entry(replica))
+        if len(self._heap) > 4 * len(self.members) + 64:
+            self._rebuild()
+
+    def _entry(self, replica: Replica) -> tuple[float, int, int, int, Replica]:
+        """Among equals the one not chosen for longest; an entry is stale when its version is."""
+        self._pushed += 1
+        return (replica.score(_USUAL_TOKENS), replica.turn, self._pushed, replica.version, replica)
+
+    def _rebuild(self) -> None:
+        self._heap = [self._entry(replica) for replica in self.open]
+        heapify(self._heap)
+
+    def check(self) -> None:
+        """Verify that lists and sums agree with the replicas; raises ``AssertionError``."""
+        members = self.members.values()
+        opened = {r.name for r in members if r.state == "ready" and r.takes(1)}
+        assert {r.name for r in self.open} == opened, f"open are {[r.name for r in self.open]}, not {opened}"
+        assert all(self.open[r.place] is r for r in self.open), "a replica is not where it thinks it is"
+        assert self.ready == sum(r.state == "ready" for r in members)
+        assert self.slots == sum(r.slots for r in members if r.state == "ready")
+        assert self.load == sum(r.load for r in members)
+        if len(self.open) > SCAN_MAX:
+            fresh = {entry[4].name for entry in self._heap if entry[3] == entry[4].version}
+            assert opened <= fresh, "an open replica cannot be found by its pressure"

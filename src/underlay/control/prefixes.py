@@ -1,0 +1,240 @@
+"""Which replica probably holds which beginning of a prompt in its cache?
+
+Decided from what was routed where: what a replica computed it holds until newer things push it out. Prompts are
+told apart by chains of hashes, one link per block of text; a link stands for everything up to its block (llm-d's
+approximate index, vLLM's block hashes). Nothing tells when an engine drops something, so every reply's count of
+cached tokens corrects how much a replica is taken to hold. It refuses to know text: blocks arrive as keyed digests.
+
+A link is always touched just before its parent, so parents are younger, and leaves go first: what a replica holds
+is closed under "what comes before". That is why searches here halve the chain instead of walking along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from hashlib import blake2b
+
+from .fleet import SCAN_MAX, Replica
+
+#: Tokens of a block until prompts were counted: 64 bytes of English.
+_BLOCK_TOKENS = 16.0
+#: How much of a prompt's count remains after the next one: some fifty count.
+_FADE = 0.98
+#: What a reply that found nothing takes from the assumed size, and what one that found all gives back: at rest
+#: one reply in sixteen disappoints.
+_SHRINK = 1 / 8
+_GROW = 1 / 128
+#: However much disappoints, this many blocks, or this share of what was first assumed, are still believed in.
+_BLOCKS_MIN = 64
+_SHARE_MIN = 1 / 16
+
+
+def root(model: str, adapter: str, template: str, tenant: str) -> int:
+    """Where a chain starts: 64 bits that differ where nothing may be shared, the same in every process.
+
+    Tenants share nothing, lest one learn by timing what another asked (I13).
+    """
+    told = blake2b(digest_size=8)
+    for part in (model, adapter, template, tenant):
+        encoded = part.encode()
+        told.update(len(encoded).to_bytes(8, "big"))
+        told.update(encoded)
+    return int.from_bytes(told.digest(), "big")
+
+
+def chain(start: int, blocks: Sequence[int]) -> list[int]:
+    """Link a prompt's blocks: each link stands for all blocks up to its own.
+
+    CPython's hash of a tuple of integers (xxHash's mixing; not salted, the same on every 64-bit machine) is twenty
+    times as quick as a digest. It resists nobody, and need not: blocks are keyed digests that callers cannot
+    choose, and a collision costs one detour, never a word of text.
+    """
+    link = start
+    return [link := hash((link, block)) for block in blocks]
+
+
+class _Size:
+    """What is made of a replica's replies: blocks first assumed, and replies still to be left out of account."""
+
+    __slots__ = ("assumed", "deaf")
+
+    def __init__(self, assumed: int) -> None:
+        self.assumed = assumed
+        self.deaf = 0
+
+
+class PrefixIndex:
+    """Which replicas of one pool hold which beginnings. Approximate, bounded, corrected by every reply.
+
+    ``block_tokens`` is how many tokens a block has had. ``expected_tokens_total`` and ``cached_tokens_total`` are
+    what was predicted to be found in caches, and what was. ``Replica.blocks`` is kept here.
+    """
+
+    __slots__ = (
+        "_holders",
+        "_seen_blocks",
+        "_seen_tokens",
+        "_sizes",
+        "block_tokens",
+        "cached_tokens_total",
+        "expected_tokens_total",
+    )
+
+    def __init__(self, block_tokens: float = _BLOCK_TOKENS) -> None:
+        self.block_tokens = block_tokens
+        self.expected_tokens_total = 0
+        self.cached_tokens_total = 0
+        self._seen_tokens = self._seen_blocks = 0.0
+        # Most links have one holder: no dictionary for those. Dictionaries serve as sets that remember order.
+        self._holders: dict[int, Replica | dict[Replica, None]] = {}
+        self._sizes: dict[Replica, _Size] = {}
+
+    # Asking.
+
+    def held(self, replica: Replica, chain: Sequence[int]) -> int:
+        """How many leading links of a chain the replica holds."""
+        return _depth(replica.blocks, chain)
+
+    def deepest(self, chain: Sequence[int]) -> tuple[int, Collection[Replica]]:
+        """How many leading links somebody holds at most, and who holds those."""
+        depth = _depth(self._holders, chain)
+        return (depth, self.holders(chain[depth - 1])) if depth else (0, ())
+
+    def holders(self, link: int) -> Collection[Replica]:
+        """Who holds everything up to this link.
+
+        Of more than ``SCAN_MAX`` those least recently given it come first: looking at the first few is fair.
+        """
+        found = self._holders.get(link)
+        if found is None:
+            return ()
+        return found if isinstance(found, dict) else (found,)
+
+    # Learning from what is routed.
+
+    def insert(self, replica: Replica, chain: Sequence[int]) -> None:
+        """Note that the replica will hold this chain, as soon as it is given the prompt.
+
+        Not later: requests that come while the first is being computed should follow it.
+        """
+        blocks, bound = replica.blocks, replica.blocks_max
+        if replica not in self._sizes:
+            self._sizes[replica] = _Size(bound)
+        if len(chain) > bound:
+            chain = chain[:bound]
+        crowded = len(self._sizes) > SCAN_MAX
+        for link in reversed(chain):
+            if link in blocks:
+                blocks.move_to_end(link)
+                if crowded:
+                    self._last_in_line(link, replica)
+            else:
+                blocks[link] = None
+                self._add(link, replica)
+        if len(blocks) > bound:
+            self._evict(replica)
+
+    def _add(self, link: int, replica: Replica) -> None:
+        found = self._holders.get(link)
+        if found is None:
+            self._holders[link] = replica
+        elif isinstance(found, dict):
+            found[replica] = None
+        else:
+            self._holders[link] = {found: None, replica: None}
+
+    def _last_in_line(self, link: int, replica: Replica) -> None:
+        found = self._holders[link]
+        if isinstance(found, dict) and len(found) > SCAN_MAX:
+            del found[replica]
+            found[replica] = None
+
+    def _evict(self, replica: Replica) -> None:
+        blocks = replica.blocks
+        while len(blocks) > replica.blocks_max:
+            link, _ = blocks.popitem(last=False)
+            self._drop(link, replica)
+
+    def _drop(self, link: int, replica: Replica) -> None:
+        found = self._holders[link]
+        if isinstance(found, dict):
+            del found[replica]
+            if len(found) == 1:
+                self._holders[link] = next(iter(found))
+        else:
+            del self._holders[link]
+
+    # Learning from replies.
+
+    def learn(self, prompt_tokens: int, blocks: int) -> None:
+        """Note how many tokens a prompt of so many whole blocks had; half a block is left over on average."""
+        if blocks > 0 and prompt_tokens > 0:
+            self._seen_tokens = self._seen_tokens * _FADE + prompt_tokens
+            self._seen_blocks = self._seen_blocks * _FADE + blocks + 0.5
+            self.block_tokens = self._seen_tokens / self._seen_blocks
+
+    def correct(self, replica: Replica, expected_tokens: int, cached_tokens: int) -> None:
+        """Compare what a reply found cached with what was expected of it when it was routed.
+
+        Less than half: something newer pushed it out, though no more than ``len(blocks)`` were held, so the cache
+        is smaller than that, and the assumed size shrinks from there (by an eighth, if nothing was found). Four
+        fifths or more while the bound is felt: it grows by a 128th, up to what was assumed at first. This is how
+        TCP finds the width of a path, and as there one loss is one event: replies to requests that were already
+        running when the size shrank may have missed for the same reason (or because they all started together
+        and nothing was cached yet), so that many are left out of account.
+        """
+        self.expected_tokens_total += expected_tokens
+        self.cached_tokens_total += cached_tokens
+        size = self._sizes.get(replica)
+        if size is None or expected_tokens <= 0:
+            return
+        if size.deaf > 0:
+            size.deaf -= 1
+        elif cached_tokens * 2 < expected_tokens:
+            self._shrink(replica, size, 1.0 - cached_tokens / expected_tokens)
+        elif cached_tokens * 5 >= expected_tokens * 4 and len(replica.blocks) >= replica.blocks_max:
+            replica.blocks_max = min(size.assumed, replica.blocks_max + int(replica.blocks_max * _GROW) + 1)
+
+    def _shrink(self, replica: Replica, size: _Size, missing_share: float) -> None:
+        least = min(size.assumed, max(_BLOCKS_MIN, int(size.assumed * _SHARE_MIN)))
+        held = min(replica.blocks_max, len(replica.blocks))
+        replica.blocks_max = max(least, int(held * (1.0 - _SHRINK * missing_share)))
+        size.deaf = replica.load
+        self._evict(replica)
+
+    def forget(self, replica: Replica) -> None:
+        """Note that its cache is empty: it restarted, or is gone. What it may hold is as at first."""
+        for link in replica.blocks:
+            self._drop(link, replica)
+        replica.blocks.clear()
+        size = self._sizes.pop(replica, None)
+        if size is not None:
+            replica.blocks_max = size.assumed
+
+    def check(self, replicas: Iterable[Replica]) -> None:
+        """Verify that both directions agree and bounds hold; raises ``AssertionError``."""
+        pairs = 0
+        for replica in replicas:
+            held = len(replica.blocks)
+            pairs += held
+            assert held <= replica.blocks_max, f"{replica.name} is taken to hold {held} blocks"
+            assert all(replica in self.holders(link) for link in replica.blocks), f"{replica.name} is not listed"
+        listed = sum(len(self.holders(link)) for link in self._holders)
+        assert listed == pairs, f"{listed} holders are listed, but {pairs} blocks are held"
+
+
+def _depth(known: Collection[int], chain: Sequence[int]) -> int:
+    """How many leading links are known; all before a known one are."""
+    if not chain or chain[0] not in known:
+        return 0
+    low, high = 1, len(chain)  # the answer lies between, both included
+    if chain[-1] in known:
+        return high
+    high -= 1
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if chain[middle - 1] in known:
+            low = middle
+        else:
+            high = middle - 1
+    return low
