@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.control.builders import MODEL, NOW_S, Bench, billed, key, kinds, quick, the
 
 from underlay.control.budgets import period_start
-from underlay.control.desk import LEASE_TOKENS, MARGIN_TOKENS
+from underlay.control.caller_desk import LEASE_TOKENS, MARGIN_TOKENS
 from underlay.control.effects import Cut, Refuse
 from underlay.control.events import (
     AttemptFailed,
@@ -104,12 +104,13 @@ def test_where_the_budget_ends_the_answer_is_cut_once_and_billed():
     bench = bench_with(tokens=400)
     bench.arrive()
     bench.tell(FirstToken(bench.at, "t1", 1, 10, 0))
-    cut = the(Cut, progress(bench, 200))
+    assert progress(bench, 200) == []  # another whole lease would be too much; a smaller part is left
+    cut = the(Cut, progress(bench, 340))
     assert cut.reason == "insufficient_quota"
-    assert progress(bench, 220) == []
-    effects = bench.tell(ClientGone(bench.at, "t1", Usage(10, 0, 230)))
-    assert billed(effects)[:2] == ("client_gone", Usage(10, 0, 230))
-    assert purse(bench).spent_tokens == 240
+    assert progress(bench, 350) == []
+    effects = bench.tell(ClientGone(bench.at, "t1", Usage(10, 0, 360)))
+    assert billed(effects)[:2] == ("client_gone", Usage(10, 0, 360))
+    assert purse(bench).spent_tokens == 370
 
 
 def test_an_answer_with_a_limit_of_its_own_has_all_it_needs_and_is_never_cut():
@@ -133,7 +134,7 @@ def test_a_cut_stream_whose_replica_fails_is_not_begun_again():
     bench.see("r2")
     bench.arrive(streaming=True)
     bench.tell(FirstToken(bench.at, "t1", 1, 10, 0))
-    progress(bench, 200)
+    assert kinds(progress(bench, 380)) == ["Cut"]
     assert "Dispatch" not in kinds(bench.tell(AttemptFailed(bench.at, "t1", 1, "reset", 200)))
 
 

@@ -18,7 +18,6 @@ from tests.control.builders import GEMMA, NOW_S, PRICE, arrived, digest_of, key,
 
 from underlay.control import journal
 from underlay.control.desk import assemble
-from underlay.control.routing import POLICIES
 from underlay.control.effects import (
     Admitted,
     Cancel,
@@ -36,6 +35,7 @@ from underlay.control.effects import (
 )
 from underlay.control.events import (
     AttemptFailed,
+    BudgetSpent,
     ClientGone,
     Finished,
     FirstToken,
@@ -48,10 +48,11 @@ from underlay.control.events import (
     SettingsChanged,
     Tick,
 )
+from underlay.control.routing import POLICIES
 from underlay.domain.answer import Usage
 from underlay.domain.errors import ERROR_OF_REASON
 from underlay.domain.keys import Budget, Limits
-from underlay.domain.policy import ModelPolicy
+from underlay.domain.policy import Band, DeskSettings, ModelPolicy
 
 REPLICAS = ("r1", "r2", "r3")
 KEYS = ("ann", "bob")
@@ -76,7 +77,7 @@ limits = st.builds(
 )
 budgets = mostly((), (Budget("day", tokens=2000),), (Budget("total", pico_usd=10**9),))
 some_settings = st.builds(
-    lambda waiting, patience, attempts, strikes, limit, routing, slo, hedge: settings(
+    lambda waiting, patience, attempts, strikes, limit, routing, slo, hedge, bands, adaptive, kept: settings(
         waiting_max=waiting,
         wait_max_s=patience,
         attempts_max=attempts,
@@ -88,6 +89,9 @@ some_settings = st.builds(
         hedge_share=hedge,
         drain_s=2.0,
         slow_start_s=4.0,
+        bands=bands,
+        adaptive=adaptive,
+        holdback_share=kept,
     ),
     mostly(100, 3, 0),
     st.sampled_from([3.0, 30.0]),
@@ -97,6 +101,9 @@ some_settings = st.builds(
     mostly("sticky", *sorted(POLICIES)),
     mostly(None, 0.5),
     mostly(0.0, 0.5),
+    mostly(DeskSettings().bands, (Band("only"),), (Band("batch", 0.5), Band("standard", 0.5))),
+    mostly(True, False),
+    mostly(0.1, 0.0, 0.9),
 )
 
 
@@ -376,6 +383,7 @@ class DeskMachine(RuleBasedStateMachine):
             self.revoked.add(who)
             self.tell(KeyChanged(self.at, key(who, revoked_s=self.at + (2 if what == "soon" else 0))))
         else:
+            self.tell(BudgetSpent(self.at, "key", f"key_{who}", "day", 0.0, 7, 7))
             for each in KEYS if what == "restore" else [who]:
                 self.revoked.discard(each)
                 self.tell(KeyChanged(self.at, key(each, limits=limit if what == "limit" else Limits())))
@@ -410,12 +418,14 @@ class DeskMachine(RuleBasedStateMachine):
         """I1, I5, I7, I11, I28: refused once with a reason and no bill, or charged once and then closed."""
         for told in self.touched.values():
             kinds = [type(effect) for effect in told.effects]
-            ends = kinds.count(Close) + kinds.count(Refuse)
+            ends = kinds.count(Close) + kinds.count(Refuse) + kinds.count(Replay)
             assert ends == (told.state == "over")
             assert kinds.count(Charge) == kinds.count(Close)
             if told.state != "over":
                 continue
             last = told.effects[-1]
+            if type(last) is Replay:
+                continue
             if type(last) is Refuse:
                 assert last.reason in ERROR_OF_REASON
                 continue

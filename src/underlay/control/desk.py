@@ -13,19 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from underlay.domain.answer import Usage
-from underlay.domain.errors import LimitReached, Overloaded, UnderlayError
-from underlay.domain.keys import Key
-from underlay.domain.policy import DeskSettings
+from underlay.domain.errors import DeadlinePassed, LimitReached, Overloaded, UnderlayError
+from underlay.domain.policy import Band, DeskSettings
 
 from . import admission, identity, metering, recovery, routing
-from .accounts import Accounts
 from .agenda import Agenda
+from .caller_desk import CallerDesk
 from .effects import (
     Admitted,
     AnyEffect,
     Cancel,
     Close,
-    Cut,
     Hold,
     Refuse,
     Replay,
@@ -54,10 +52,6 @@ from .model_desk import ModelDesk
 from .replica_desk import ReplicaDesk
 from .ticket import Ticket
 
-#: What a budget sets aside for an answer without a limit, and again whenever less than the margin is left of it.
-#: The margin is twice what a driver lets pass before it reports progress.
-LEASE_TOKENS = 256
-MARGIN_TOKENS = 64
 #: Longer deadlines are the defaults of SDKs (ten minutes), which hang up themselves: no appointment for those.
 _DEADLINE_MAX_S = 60.0
 #: Where nobody but the replica that just failed could try again, it is given this long to be found dead or well.
@@ -72,11 +66,10 @@ class Desk:
     def __init__(self, settings: DeskSettings) -> None:
         self.settings = settings
         self.tickets: dict[str, Ticket] = {}
-        self.keys: dict[str, Key] = {}  # by digest
-        self.accounts = Accounts(settings)
+        self._callers = CallerDesk(self, settings)
+        self.keys, self.accounts = self._callers.keys, self._callers.accounts
         self.requests = Requests(settings.idempotency_s, settings.idempotency_max)
         self.desks: dict[str, ModelDesk] = {}  # by model
-        self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
         self.agenda = Agenda(
             {
                 "expire": lambda ticket, at: ticket.state == "waiting" and ticket.until == at,
@@ -86,7 +79,7 @@ class Desk:
                 "drain": lambda replica, at: replica.state == "draining" and replica.drain_until == at,
                 "deadline": lambda ticket, _: ticket.state == "running" and not ticket.seen,
                 "guest": lambda model, at: model.line.size > 0 and model.kept_until == at,
-                "revoke": lambda key_id, at: self._revoked_from.get(key_id) == at,
+                "revoke": self._callers.is_to_be_revoked,
                 "hedge": lambda model, at: model.hedger.next_at() is not None and model.hedger.next_at() <= at,
             }
         )
@@ -101,7 +94,7 @@ class Desk:
             "drain": fleet.drain_is_over,
             "deadline": self._deadline_is_over,
             "guest": self.serve,
-            "revoke": self._revoke,
+            "revoke": self._callers.revoke,
             "hedge": self._hedge,
         }
         self._handlers: dict[type, Callable[[Any], Effects]] = {
@@ -115,8 +108,8 @@ class Desk:
             ReplicaLost: fleet.lost,
             ReplicaDraining: fleet.draining,
             Probed: fleet.probed,
-            BudgetSpent: self._budget_spent,
-            KeyChanged: self._key_changed,
+            BudgetSpent: self._callers.budget_spent,
+            KeyChanged: self._callers.key_changed,
             SettingsChanged: self._settings_changed,
             Tick: self._tick,
         }
@@ -130,13 +123,10 @@ class Desk:
         return effects
 
     def _adopt(self, settings: DeskSettings) -> None:
+        routing.POLICIES[settings.routing]  # first: an unknown one must change nothing
         self.settings = settings
         self.policies = {policy.name: policy for policy in settings.models}
-        routing.POLICIES[settings.routing]  # a name that is none must not wait for the first prompt to be found out
         self._tariffs = {policy.name: metering.Tariff(policy.price) for policy in settings.models}
-        names = [band.name for band in settings.bands]
-        self._bands = {name: index for index, name in enumerate(names)}
-        self._usual_band = self._bands.get("standard", 0)
 
     def of_model(self, model: str) -> ModelDesk:
         """The desk of a model."""
@@ -160,7 +150,7 @@ class Desk:
         identity.permit(key, event.model)
         admission.check_size(event, policy, self.settings)
         holding = self.accounts.holding(key, event.model)
-        tariff, band = self._tariffs[event.model], self._band(key, event.band)
+        tariff, band = self._tariffs[event.model], self._callers.band(key, event.band)
         ticket = Ticket(event, key, policy, tariff, self.of_model(event.model), holding, band)
         ticket.model.size_up(ticket)
         name, body = event.idempotency
@@ -169,8 +159,10 @@ class Desk:
             if original is not None:
                 return self._replay(ticket, original)
         try:
+            if event.deadline_s is not None and ticket.model.too_late(ticket, event.at):
+                raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
             shed = self._make_room(ticket) if ticket.model.must_wait() else []
-            ticket.held = holding.admit(*self._to_reserve(ticket), event.at)
+            ticket.held = holding.admit(*self._callers.to_reserve(ticket), event.at)
         except UnderlayError:
             self.requests.ended(event.ticket, False, event.at)
             raise
@@ -193,27 +185,10 @@ class Desk:
         key, why = ticket.key, f"the same request was answered as {original}; nothing is charged"
         return [Admitted(ticket.name, key.id, key.tenant, why), Replay(ticket.name, original, why)]
 
-    def _band(self, key: Key, asked: str) -> int:
-        """The class of urgency: the one asked for, but none above the key's own."""
-        highest = self.accounts.band(key)
-        own = self._bands.get(highest, self._usual_band) if highest else self._usual_band
-        return own if not asked else max(own, self._bands.get(asked, own))
-
-    def _to_reserve(self, ticket: Ticket) -> tuple[int, int]:
-        """Tokens and pico-dollars the request will probably take, for limits and budgets."""
-        arrived = ticket.arrived
-        tokens = admission.tokens_to_reserve(arrived)
-        if not ticket.holding.capped:
-            return tokens, 0
-        answer = LEASE_TOKENS if arrived.max_tokens is None else arrived.max_tokens
-        prompt = ticket.prompt_tokens
-        usage = Usage(prompt, 0, answer * arrived.strands)
-        return usage.total_tokens, ticket.tariff.cost_pico_usd(usage)
-
     def _make_room(self, ticket: Ticket) -> Effects:
         """Refuse a newcomer that would wait in vain; in a full line, somebody less urgent goes for it."""
         model = ticket.model
-        ticket.holding.check(*self._to_reserve(ticket), ticket.arrived.at)  # its own fault comes first
+        ticket.holding.check(*self._callers.to_reserve(ticket), ticket.arrived.at)  # its own fault comes first
         model.refuse_the_hopeless(ticket)
         if sum(desk.waiting() for desk in self.desks.values()) < self.settings.waiting_max:
             return []
@@ -311,7 +286,7 @@ class Desk:
         if not ticket.usage.prompt_tokens:  # the prompt is counted once, however many attempts it takes
             ticket.usage = Usage(event.prompt_tokens, event.cached_tokens, ticket.usage.completion_tokens)
         if ticket.holding.capped:
-            effects += self._watch_budget(ticket, event.at)
+            effects += self._callers.watch(ticket, event.at)
         if ticket.model.line.size:  # its adaptive limit may have room again
             effects += self.serve(ticket.model, event.at)
         return effects
@@ -333,27 +308,7 @@ class Desk:
         usage = ticket.usage
         ticket.usage = Usage(usage.prompt_tokens, usage.cached_tokens, event.completion_tokens)
         ticket.model.served(ticket, event.completion_tokens)
-        return self._watch_budget(ticket, event.at) if ticket.holding.capped else []
-
-    def _watch_budget(self, ticket: Ticket, at: float) -> Effects:
-        """Set aside more for an answer that outgrows what was reserved, or end it where the budget does."""
-        usage, price, held = ticket.usage, ticket.tariff, ticket.held
-        margin = Usage(usage.prompt_tokens, 0, usage.completion_tokens + MARGIN_TOKENS * ticket.strands)
-        limit = ticket.arrived.max_tokens
-        if limit is not None:
-            most = Usage(usage.prompt_tokens, 0, limit * ticket.strands)
-            margin = most if most.completion_tokens < margin.completion_tokens else margin
-        short_tokens = margin.total_tokens - held.tokens
-        short_pico_usd = price.cost_pico_usd(margin) - held.pico_usd
-        if (short_tokens <= 0 and short_pico_usd <= 0) or ticket.cut:
-            return []
-        lease = Usage(0, 0, LEASE_TOKENS * ticket.strands if limit is None else 0)
-        more_tokens = max(0, short_tokens) + lease.completion_tokens
-        more_pico_usd = max(0, short_pico_usd) + price.cost_pico_usd(lease)
-        if ticket.holding.extend(held, more_tokens, more_pico_usd, at):
-            return []
-        ticket.cut = True
-        return [Cut(ticket.name, "insufficient_quota", "the budget is spent; the answer ends here")]
+        return self._callers.watch(ticket, event.at) if ticket.holding.capped else []
 
     def _finished(self, event: Finished) -> Effects:
         found = self._lease_of(event.ticket, event.attempt)
@@ -508,49 +463,21 @@ class Desk:
 
     # Keys, settings and time.
 
-    def _budget_spent(self, event: BudgetSpent) -> Effects:
-        self.accounts.spent(event)
-        return []
-
-    def _key_changed(self, event: KeyChanged) -> Effects:
-        key = event.key
-        self.keys[key.digest] = key
-        self.accounts.key_changed(key)
-        self._revoked_from.pop(key.id, None)
-        if key.revoked_s is None:
-            return []
-        if key.revoked_s > event.at:  # planned, or by a clock that is ahead of ours
-            self._revoked_from[key.id] = key.revoked_s
-            self.agenda.add(key.revoked_s, "revoke", key.id)
-            return []
-        return self._cut_off(key.id)
-
-    def _revoke(self, key_id: str, _: float) -> Effects:
-        del self._revoked_from[key_id]
-        return self._cut_off(key_id)
-
-    def _cut_off(self, key_id: str) -> Effects:
-        """A revoked key takes its open streams with it (Open WebUI's CVE-2026-44553 did not)."""
-        effects: Effects = []
-        for name, ticket in self.tickets.items():
-            if ticket.key.id == key_id and not ticket.cut:
-                ticket.cut = True
-                effects.append(Cut(name, "invalid_api_key", "this key was revoked while the answer was streaming"))
-        return effects
-
     def _settings_changed(self, event: SettingsChanged) -> Effects:
-        self._rank_anew(event.settings)
+        bands = self.settings.bands
         self._adopt(event.settings)
+        self._rank_anew(bands)
+        self._callers.adopt(event.settings)
         self.accounts.configure(event.settings)
         self.requests.kept_s, self.requests.kept_max = event.settings.idempotency_s, event.settings.idempotency_max
         for desk in self.desks.values():
             desk.adopt(event.settings)
         return [effect for desk in list(self.desks.values()) for effect in self.serve(desk, event.at)]
 
-    def _rank_anew(self, settings: DeskSettings) -> None:
+    def _rank_anew(self, was: tuple[Band, ...]) -> None:
         """Each request keeps its band by name; where that is gone, by rank, as far as there are so many."""
-        was, last = self.settings.bands, len(settings.bands) - 1
-        places = {band.name: index for index, band in enumerate(settings.bands)}
+        last = len(self.settings.bands) - 1
+        places = {band.name: index for index, band in enumerate(self.settings.bands)}
         for ticket in self.tickets.values():
             ticket.band = places.get(was[ticket.band].name, min(ticket.band, last))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from underlay.domain.errors import DeadlinePassed, Overloaded
+from underlay.domain.errors import Overloaded
 from underlay.domain.policy import DeskSettings
 
 from .accounts import Accounts
@@ -134,8 +134,6 @@ class ModelDesk:
                 f"the platform is full: {ahead} wait before this request, which would wait about {wait_s:.0f} s",
                 retry_after_s=retry_after_s,
             )
-        if self.too_late(ticket, ticket.arrived.at):
-            raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
 
     def tolerable_s(self, ticket: Ticket) -> float:
         """What wait is worth starting: with a target for the first token, no longer than that."""

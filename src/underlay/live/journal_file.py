@@ -151,7 +151,7 @@ def settle(path: Path, writer: StoreWriter) -> tuple[Desk, int, float]:
     desk = assemble(header.settings)
     end, at, patient = 0, header.begun_at, True
     for entry, entry_end in entries:
-        if patient and writer.crowded:  # else those that are booked already would leave no room for those that are not
+        if patient and writer.crowded:  # else those that are booked would leave no room for those that are not
             patient = writer.flush()
         _decide_again(desk, entry.event)
         book(entry.effects, entry.event.at, writer)

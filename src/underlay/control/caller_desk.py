@@ -1,0 +1,131 @@
+"""Who asks: their keys and accounts, and what becomes of their open streams when those change or run dry.
+
+Decided here is in which band a request runs, what is set aside for it before it starts, whether a longer answer
+gets more, and which streams a revoked key takes with it. ``identity`` says whose key it is, ``accounts`` keeps
+the sums. It refuses to know replicas and lines.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from underlay.domain.answer import Usage
+from underlay.domain.keys import Key
+from underlay.domain.policy import DeskSettings
+
+from . import admission
+from .accounts import Accounts
+from .agenda import Agenda
+from .effects import AnyEffect, Cut
+from .events import BudgetSpent, KeyChanged
+from .ticket import Ticket
+
+#: What a budget sets aside for an answer without a limit, and again whenever less than the margin is left of it.
+#: The margin is twice what a driver lets pass before it reports progress.
+LEASE_TOKENS = 256
+MARGIN_TOKENS = 64
+
+Effects = list[AnyEffect]
+
+
+class Office(Protocol):
+    """What the callers' desk needs of the desk it is part of."""
+
+    tickets: dict[str, Ticket]
+    agenda: Agenda
+
+
+class CallerDesk:
+    """All keys, by digest, and everything that bounds them."""
+
+    def __init__(self, office: Office, settings: DeskSettings) -> None:
+        self._office = office
+        self.keys: dict[str, Key] = {}
+        self.accounts = Accounts(settings)
+        self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
+        self.adopt(settings)
+
+    def adopt(self, settings: DeskSettings) -> None:
+        """Decide by these settings from now on."""
+        self._bands = {band.name: index for index, band in enumerate(settings.bands)}
+        self._usual_band = self._bands.get("standard", 0)
+
+    # For one request.
+
+    def band(self, key: Key, asked: str) -> int:
+        """The class of urgency: the one asked for, but none above the key's own."""
+        highest = self.accounts.band(key)
+        own = self._bands.get(highest, self._usual_band) if highest else self._usual_band
+        return own if not asked else max(own, self._bands.get(asked, own))
+
+    def to_reserve(self, ticket: Ticket) -> tuple[int, int]:
+        """Tokens and pico-dollars the request will probably take, for limits and budgets."""
+        arrived = ticket.arrived
+        tokens = admission.tokens_to_reserve(arrived)
+        if not ticket.holding.capped:
+            return tokens, 0
+        answer = LEASE_TOKENS if arrived.max_tokens is None else arrived.max_tokens
+        prompt = ticket.prompt_tokens
+        usage = Usage(prompt, 0, answer * arrived.strands)
+        return usage.total_tokens, ticket.tariff.cost_pico_usd(usage)
+
+    def watch(self, ticket: Ticket, at: float) -> Effects:
+        """Set aside more for an answer that outgrows what was reserved, or end it where the budget does."""
+        usage, price, held = ticket.usage, ticket.tariff, ticket.held
+        margin = Usage(usage.prompt_tokens, 0, usage.completion_tokens + MARGIN_TOKENS * ticket.strands)
+        limit = ticket.arrived.max_tokens
+        if limit is not None:
+            most = Usage(usage.prompt_tokens, 0, limit * ticket.strands)
+            margin = most if most.completion_tokens < margin.completion_tokens else margin
+        short_tokens = margin.total_tokens - held.tokens
+        short_pico_usd = price.cost_pico_usd(margin) - held.pico_usd
+        if (short_tokens <= 0 and short_pico_usd <= 0) or ticket.cut:
+            return []
+        short_tokens, short_pico_usd = max(0, short_tokens), max(0, short_pico_usd)
+        lease = Usage(0, 0, LEASE_TOKENS * ticket.strands if limit is None else 0)
+        more_tokens = short_tokens + lease.completion_tokens
+        more_pico_usd = short_pico_usd + price.cost_pico_usd(lease)
+        extend = ticket.holding.extend
+        if extend(held, more_tokens, more_pico_usd, at) or extend(held, short_tokens, short_pico_usd, at):
+            return []  # by a lease, or with what is left of the budget
+        ticket.cut = True
+        return [Cut(ticket.name, "insufficient_quota", "the budget is spent; the answer ends here")]
+
+    # When keys and accounts change.
+
+    def is_to_be_revoked(self, key_id: str, at: float) -> bool:
+        """Whether a revocation planned for that time still stands."""
+        return self._revoked_from.get(key_id) == at
+
+    def budget_spent(self, event: BudgetSpent) -> Effects:
+        """Take in what was spent before this run."""
+        self.accounts.spent(event)
+        return []
+
+    def key_changed(self, event: KeyChanged) -> Effects:
+        """Take in a key that was made, changed or revoked; a revocation takes its open streams with it."""
+        key = event.key
+        self.keys[key.digest] = key
+        self.accounts.key_changed(key)
+        self._revoked_from.pop(key.id, None)
+        if key.revoked_s is None:
+            return []
+        if key.revoked_s > event.at:  # planned, or by a clock that is ahead of ours
+            self._revoked_from[key.id] = key.revoked_s
+            self._office.agenda.add(key.revoked_s, "revoke", key.id)
+            return []
+        return self._cut_off(key.id)
+
+    def revoke(self, key_id: str, _: float) -> Effects:
+        """The time of a planned revocation has come."""
+        del self._revoked_from[key_id]
+        return self._cut_off(key_id)
+
+    def _cut_off(self, key_id: str) -> Effects:
+        """A revoked key takes its open streams with it (Open WebUI's CVE-2026-44553 did not)."""
+        effects: Effects = []
+        for name, ticket in self._office.tickets.items():
+            if ticket.key.id == key_id and not ticket.cut:
+                ticket.cut = True
+                effects.append(Cut(name, "invalid_api_key", "this key was revoked while the answer was streaming"))
+        return effects
