@@ -7,7 +7,6 @@ lag, and make routers herd); speed is learnt from what was measured. It refuses 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
@@ -88,13 +87,25 @@ class Pace:
         self.itl_s = measured if self.itl_s == 0.0 else self.itl_s + 0.05 * (measured - self.itl_s)
 
 
+class Segment:
+    """Links that came together after the same beginning. ``touched`` and ``queued`` count insertions."""
+
+    __slots__ = ("children", "links", "parent", "queued", "touched")
+
+    def __init__(self, links: list[int], parent: Segment | None, at: int) -> None:
+        self.links = links
+        self.parent = parent
+        self.children = 0
+        self.touched = self.queued = at
+
+
 class Replica:
     """What the desk knows of a replica. Changed through its ``Pool`` only.
 
     ``load`` counts leased strands, ``prefill_tokens`` uncached prompt tokens whose first answer is awaited,
     ``cost`` the expected work of all leases (``concurrency``); ``capacity`` is how many strands it may have
     now, at most its ``slots``. ``turn`` is when it was last chosen. ``blocks`` is what the prefix index takes
-    it to hold, oldest first.
+    it to hold.
     """
 
     __slots__ = (
@@ -138,7 +149,7 @@ class Replica:
         self.ramp_from: float | None = None
         self.drain_until = 0.0
         self.turn = 0
-        self.blocks: OrderedDict[int, None] = OrderedDict()
+        self.blocks: dict[int, Segment] = {}
         self.blocks_max = 0
         self.place = -1  # in its pool's open list
         self.version = 0  # of its pressure

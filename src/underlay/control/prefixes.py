@@ -5,16 +5,19 @@ told apart by chains of hashes, one link per block of text; a link stands for ev
 approximate index, vLLM's block hashes). Nothing tells when an engine drops something, so every reply's count of
 cached tokens corrects how much a replica is taken to hold. It refuses to know text: blocks arrive as keyed digests.
 
-A link is always touched just before its parent, so parents are younger, and leaves go first: what a replica holds
-is closed under "what comes before". That is why searches here halve the chain instead of walking along it.
+What came together after the same beginning is a *segment*; a replica's segments are trees (SGLang's radix tree).
+Only what nothing else begins with is dropped, from its end, so what a replica holds is closed under "what comes
+before". That is why searches here halve the chain instead of walking along it, and why a request touches one
+segment instead of each of its blocks: those lie all over memory, and took longer than the rest of routing.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 
-from .fleet import SCAN_MAX, Replica
+from .fleet import SCAN_MAX, Replica, Segment
 
 #: Tokens of a block until prompts were counted: 64 bytes of English.
 _BLOCK_TOKENS = 16.0
@@ -53,14 +56,18 @@ def chain(start: int, blocks: Sequence[int]) -> list[int]:
     return [link := hash((link, block)) for block in blocks]
 
 
-class _Size:
-    """What is made of a replica's replies: blocks first assumed, and replies still to be left out of account."""
+class _Cache:
+    """What is made of a replica: segments that nothing begins with, oldest first, and what its replies showed.
 
-    __slots__ = ("assumed", "deaf")
+    ``assumed`` is how many blocks it was first taken to hold, ``deaf`` how many replies are left out of account.
+    """
+
+    __slots__ = ("assumed", "deaf", "leaves")
 
     def __init__(self, assumed: int) -> None:
         self.assumed = assumed
         self.deaf = 0
+        self.leaves: OrderedDict[Segment, None] = OrderedDict()
 
 
 class PrefixIndex:
@@ -71,10 +78,11 @@ class PrefixIndex:
     """
 
     __slots__ = (
+        "_caches",
         "_holders",
+        "_inserted",
         "_seen_blocks",
         "_seen_tokens",
-        "_sizes",
         "block_tokens",
         "cached_tokens_total",
         "expected_tokens_total",
@@ -86,8 +94,9 @@ class PrefixIndex:
         self.cached_tokens_total = 0
         self._seen_tokens = self._seen_blocks = 0.0
         # Most links have one holder: no dictionary for those. Dictionaries serve as sets that remember order.
+        self._inserted = 0
         self._holders: dict[int, Replica | dict[Replica, None]] = {}
-        self._sizes: dict[Replica, _Size] = {}
+        self._caches: dict[Replica, _Cache] = {}
 
     # Asking.
 
@@ -117,22 +126,56 @@ class PrefixIndex:
 
         Not later: requests that come while the first is being computed should follow it.
         """
+        self._inserted += 1
         blocks, bound = replica.blocks, replica.blocks_max
-        if replica not in self._sizes:
-            self._sizes[replica] = _Size(bound)
+        cache = self._caches.get(replica)
+        if cache is None:
+            cache = self._caches[replica] = _Cache(bound)
         if len(chain) > bound:
             chain = chain[:bound]
-        crowded = len(self._sizes) > SCAN_MAX
-        for link in reversed(chain):
-            if link in blocks:
-                blocks.move_to_end(link)
-                if crowded:
-                    self._last_in_line(link, replica)
-            else:
-                blocks[link] = None
-                self._add(link, replica)
+        depth = _depth(blocks, chain)
+        if depth and len(self._caches) > SCAN_MAX:
+            self._take_turns(replica, chain[min(len(chain) * 2 // 3, depth - 1) : depth])
+        if depth == len(chain):
+            if depth:
+                self._touch(blocks[chain[-1]], cache)
+            return
+        self._grow(replica, cache, chain, depth)
         if len(blocks) > bound:
-            self._evict(replica)
+            self._evict(replica, cache)
+
+    def _touch(self, segment: Segment, cache: _Cache) -> None:
+        segment.touched = self._inserted
+        if segment.children == 0:
+            segment.queued = self._inserted
+            cache.leaves.move_to_end(segment)
+
+    def _grow(self, replica: Replica, cache: _Cache, chain: Sequence[int], depth: int) -> None:
+        """Add what comes after the first ``depth`` links."""
+        blocks = replica.blocks
+        parent = blocks[chain[depth - 1]] if depth else None
+        if parent is not None:
+            if parent.links[-1] != chain[depth - 1]:
+                parent = self._split(parent, chain[depth - 1], blocks)
+            if parent.children == 0:
+                del cache.leaves[parent]
+            parent.children += 1
+        segment = Segment(list(chain[depth:]), parent, self._inserted)
+        for link in segment.links:
+            blocks[link] = segment
+            self._add(link, replica)
+        cache.leaves[segment] = None
+
+    def _split(self, segment: Segment, link: int, blocks: dict[int, Segment]) -> Segment:
+        """Cut a segment behind a link; returns the first part. The rest stays, with all that begins with it."""
+        end = segment.links.index(link) + 1
+        head = Segment(segment.links[:end], segment.parent, segment.queued)
+        head.children = 1
+        for each in head.links:
+            blocks[each] = head
+        segment.links = segment.links[end:]
+        segment.parent = head
+        return head
 
     def _add(self, link: int, replica: Replica) -> None:
         found = self._holders.get(link)
@@ -143,17 +186,38 @@ class PrefixIndex:
         else:
             self._holders[link] = {found: None, replica: None}
 
-    def _last_in_line(self, link: int, replica: Replica) -> None:
-        found = self._holders[link]
-        if isinstance(found, dict) and len(found) > SCAN_MAX:
-            del found[replica]
-            found[replica] = None
+    def _take_turns(self, replica: Replica, links: Sequence[int]) -> None:
+        """Where many hold the same, who was given it last goes last: looking at the first few stays fair."""
+        for link in links:
+            found = self._holders[link]
+            if isinstance(found, dict) and len(found) > SCAN_MAX:
+                del found[replica]
+                found[replica] = None
 
-    def _evict(self, replica: Replica) -> None:
-        blocks = replica.blocks
+    def _evict(self, replica: Replica, cache: _Cache) -> None:
+        """Drop what was not used for longest and nothing begins with, block by block from its end."""
+        blocks, leaves = replica.blocks, cache.leaves
         while len(blocks) > replica.blocks_max:
-            link, _ = blocks.popitem(last=False)
+            segment = next(iter(leaves))
+            if segment.touched > segment.queued:  # it was asked for by itself since
+                segment.queued = segment.touched
+                leaves.move_to_end(segment)
+                continue
+            link = segment.links.pop()
+            del blocks[link]
             self._drop(link, replica)
+            if not segment.links:
+                self._fell(segment, leaves)
+
+    def _fell(self, segment: Segment, leaves: OrderedDict[Segment, None]) -> None:
+        """A segment is empty: what it began with may be next."""
+        del leaves[segment]
+        parent = segment.parent
+        if parent is not None:
+            parent.children -= 1
+            if parent.children == 0:
+                leaves[parent] = None
+                leaves.move_to_end(parent, last=False)
 
     def _drop(self, link: int, replica: Replica) -> None:
         found = self._holders[link]
@@ -185,31 +249,31 @@ class PrefixIndex:
         """
         self.expected_tokens_total += expected_tokens
         self.cached_tokens_total += cached_tokens
-        size = self._sizes.get(replica)
-        if size is None or expected_tokens <= 0:
+        cache = self._caches.get(replica)
+        if cache is None or expected_tokens <= 0:
             return
-        if size.deaf > 0:
-            size.deaf -= 1
+        if cache.deaf > 0:
+            cache.deaf -= 1
         elif cached_tokens * 2 < expected_tokens:
-            self._shrink(replica, size, 1.0 - cached_tokens / expected_tokens)
+            self._shrink(replica, cache, 1.0 - cached_tokens / expected_tokens)
         elif cached_tokens * 5 >= expected_tokens * 4 and len(replica.blocks) >= replica.blocks_max:
-            replica.blocks_max = min(size.assumed, replica.blocks_max + int(replica.blocks_max * _GROW) + 1)
+            replica.blocks_max = min(cache.assumed, replica.blocks_max + int(replica.blocks_max * _GROW) + 1)
 
-    def _shrink(self, replica: Replica, size: _Size, missing_share: float) -> None:
-        least = min(size.assumed, max(_BLOCKS_MIN, int(size.assumed * _SHARE_MIN)))
+    def _shrink(self, replica: Replica, cache: _Cache, missing_share: float) -> None:
+        least = min(cache.assumed, max(_BLOCKS_MIN, int(cache.assumed * _SHARE_MIN)))
         held = min(replica.blocks_max, len(replica.blocks))
         replica.blocks_max = max(least, int(held * (1.0 - _SHRINK * missing_share)))
-        size.deaf = replica.load
-        self._evict(replica)
+        cache.deaf = replica.load
+        self._evict(replica, cache)
 
     def forget(self, replica: Replica) -> None:
         """Note that its cache is empty: it restarted, or is gone. What it may hold is as at first."""
         for link in replica.blocks:
             self._drop(link, replica)
         replica.blocks.clear()
-        size = self._sizes.pop(replica, None)
-        if size is not None:
-            replica.blocks_max = size.assumed
+        cache = self._caches.pop(replica, None)
+        if cache is not None:
+            replica.blocks_max = cache.assumed
 
     def check(self, replicas: Iterable[Replica]) -> None:
         """Verify that both directions agree and bounds hold; raises ``AssertionError``."""
@@ -219,8 +283,19 @@ class PrefixIndex:
             pairs += held
             assert held <= replica.blocks_max, f"{replica.name} is taken to hold {held} blocks"
             assert all(replica in self.holders(link) for link in replica.blocks), f"{replica.name} is not listed"
+            self._check_trees(replica)
         listed = sum(len(self.holders(link)) for link in self._holders)
         assert listed == pairs, f"{listed} holders are listed, but {pairs} blocks are held"
+
+    def _check_trees(self, replica: Replica) -> None:
+        segments = dict.fromkeys(replica.blocks.values())
+        assert sum(len(segment.links) for segment in segments) == len(replica.blocks)
+        children = [segment.parent for segment in segments if segment.parent is not None]
+        for segment in segments:
+            assert all(replica.blocks[link] is segment for link in segment.links), "a link is in another segment"
+            assert segment.children == children.count(segment), "children and parents differ"
+            leaf = segment in self._caches[replica].leaves
+            assert leaf == (segment.children == 0), "a segment that begins others could be dropped, or none could"
 
 
 def _depth(known: Collection[int], chain: Sequence[int]) -> int:

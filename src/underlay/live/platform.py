@@ -320,7 +320,11 @@ class Platform:
         # Charges found no room for a while; now there is, and all of them can be read from the journal.
         if self.writer.has_gap and not self.writer.lag and self.journal.whole:
             self.writer.close_gap()
-            await asyncio.to_thread(journal_file.settle, self.journal.path, self.writer)
+            try:
+                await asyncio.to_thread(journal_file.settle, self.journal.path, self.writer)
+            except BaseException:  # also when the platform stops meanwhile: without a mark the next start does it
+                self.writer.has_gap = True
+                raise
 
     def _mark(self) -> None:
         """Note that the journal is settled up to here: not while requests are open, which a crash would cut off."""
