@@ -15,16 +15,17 @@ import contextlib
 import itertools
 import math
 import os
-import sqlite3
 import tempfile
+import threading
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import settings as pace
 from hypothesis import strategies as st
+from tests.live.faults import Disk, Faults, Timers
 
 from underlay.control import journal
 from underlay.control.desk import assemble
@@ -69,102 +70,12 @@ class Killed(BaseException):
     """kill -9, here and now."""
 
 
-class Faults:
-    """What goes wrong with the store: ``kind``, as many ``times``."""
-
-    def __init__(self) -> None:
-        self.heal()
-
-    def heal(self) -> None:
-        self.kind, self.times = "", 0.0
-
-    def strikes(self, *kinds: str) -> bool:
-        if self.kind not in kinds or self.times <= 0:
-            return False
-        self.times -= 1
-        return True
-
-    def connect(self, data_dir: Path) -> Connection:
-        if self.strikes("away"):
-            raise sqlite3.OperationalError("unable to open database file")
-        return Connection(_connect(data_dir), self)
-
-
-class Connection:
-    """A connection to the store that does as it is told, or says that it did not."""
-
-    def __init__(self, real: sqlite3.Connection, faults: Faults) -> None:
-        self._real = real
-        self._faults = faults
-
-    def execute(self, statement: str, *values):
-        faults = self._faults
-        if statement == "BEGIN IMMEDIATE" and faults.strikes("locked"):
-            raise sqlite3.OperationalError("database is locked")
-        if statement == "COMMIT" and faults.strikes("refused"):
-            raise sqlite3.OperationalError("disk I/O error")
-        done = self._real.execute(statement, *values)
-        if statement == "COMMIT" and faults.strikes("timed out"):
-            raise sqlite3.OperationalError("disk I/O error")
-        if statement == "COMMIT" and faults.strikes("misjudged"):
-            raise sqlite3.IntegrityError("constraint failed")
-        return done
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._real.in_transaction
-
-    def close(self) -> None:
-        self._real.close()
-
-
-class Disk:
-    """What the journal is written to: ``os`` with a ``write`` that may find no room, or little."""
-
-    O_WRONLY, O_CREAT, O_EXCL, O_APPEND = os.O_WRONLY, os.O_CREAT, os.O_EXCL, os.O_APPEND
-
-    def __init__(self) -> None:
-        self.room = math.inf
-
-    def __getattr__(self, name: str):
-        return getattr(os, name)
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        if not self.room:
-            raise OSError(28, "No space left on device")
-        written = os.write(descriptor, data[: int(min(self.room, len(data)))])
-        self.room -= written
-        return written
-
-
-class Timers:
-    """An event loop as far as the journal knows one; its timers ring when a test says so."""
-
-    def __init__(self) -> None:
-        self._due = []
-
-    def call_later(self, _: float, call):
-        self._due.append(call)
-        return SimpleNamespace(cancel=lambda: call in self._due and self._due.remove(call))
-
-    def forget(self) -> None:
-        self._due = []
-
-    def ring(self) -> None:
-        due, self._due = self._due, []
-        for call in due:
-            call()
-
-
-_connect = store_writer.connect
-
-
 @pytest.fixture(scope="module", autouse=True)
 def world():
-    """The faults come between our code and SQLite, disk and event loop; nothing of ours is replaced."""
+    """Where the faults come in."""
     with pytest.MonkeyPatch.context() as patch:
         here = SimpleNamespace(faults=Faults(), disk=Disk(), timers=Timers())
-        patch.setattr(store_writer, "connect", lambda data_dir: here.faults.connect(data_dir))
+        patch.setattr(store_writer, "connect", here.faults.connect)
         patch.setattr(store_writer, "RETRY_FIRST_S", 0.001)
         patch.setattr(store_writer, "RETRY_LAST_S", 0.002)
         patch.setattr(journal_file, "os", here.disk)
@@ -420,7 +331,6 @@ class House:
         self.check_budget()
         self.die()
 
-
     def answer(self, count: int) -> None:
         """So many requests that are answered at once."""
         for _ in range(count):
@@ -549,3 +459,59 @@ def test_i7_a_gap_is_not_closed_from_a_journal_that_is_not_whole(house):
     house.gap(0, 0)
     house.commit(0, 0)
     assert rows(house) == 6
+
+
+def test_i7_a_stop_while_a_gap_is_settled_leaves_the_rest_to_the_next_start(house, monkeypatch):
+    house.answer(6)
+    house.commit(0, 0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_):
+        begun.set()
+        go_on.wait(5)
+
+    async def stop() -> None:
+        settling = asyncio.create_task(Platform._settle_gap(house))
+        await asyncio.to_thread(begun.wait, 5)
+        settling.cancel()
+        await asyncio.wait([settling])
+        house.mark(0, 1)
+        go_on.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_file, "settle", slowly)
+        asyncio.run(stop())
+    house.crash(4, 0)
+    assert rows(house) == 6
+
+
+def test_i7_a_finish_that_comes_twice_and_one_that_comes_after_the_caller_left_are_one_row_each(house):
+    house.arrive(1, 0)
+    house.finish(0, 1)
+    house.arrive(1, 0)
+    house.gone(0, 3)
+    house.commit(0, 0)
+    assert [row.outcome for row in house.store.ledger()] == ["client_gone", "finished"]
+
+
+def test_i7_i11_a_replica_back_from_the_dead_adds_nothing_to_the_bill(house):
+    house.arrive(0, 0)
+    house.tokens(0, 1)
+    (ticket,) = house.desk.tickets.values()
+    dead, attempt = ticket.replica.name, ticket.lease.attempt
+    house.tell(ReplicaLost(house.at, dead, "silent"))
+    house.tell(ReplicaSeen(house.at, dead, "m", 2, 9))
+    assert house.tell(Finished(house.at, ticket.name, attempt, Usage(10, 0, 99))) == []
+    house.tell(Finished(house.at, ticket.name, ticket.lease.attempt, Usage(10, 0, 7)))
+    house.commit(0, 0)
+    (row,) = house.store.ledger()
+    assert (row.usage, row.cost_pico_usd) == (Usage(10, 0, 7), TARIFF.cost_pico_usd(Usage(10, 0, 7)))
+
+
+def test_i1_i8_a_request_that_a_kill_cut_off_is_billed_by_its_last_progress(house):
+    house.arrive(0, 0)
+    house.tokens(0, 3)
+    house.crash(4, 2)
+    (row,) = house.store.ledger()
+    assert (row.outcome, row.usage) == ("client_gone", Usage(13, 3, 60))
+    house.check_budget()
