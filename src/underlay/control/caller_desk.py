@@ -25,6 +25,8 @@ from .ticket import Ticket
 LEASE_TOKENS = 256
 MARGIN_TOKENS = 64
 
+_WELCOMES_MAX = 10_000
+
 Effects = list[AnyEffect]
 
 
@@ -48,6 +50,8 @@ class CallerDesk:
     def adopt(self, settings: DeskSettings) -> None:
         """Decide by these settings from now on."""
         self._bands = {band.name: index for index, band in enumerate(settings.bands)}
+        self._band_names = [band.name for band in settings.bands]
+        self._welcomes: dict[tuple[str, int], tuple[str, str]] = {}
         self._usual_band = self._bands.get("standard", 0)
 
     # For one request.
@@ -57,6 +61,17 @@ class CallerDesk:
         highest = self.accounts.band(key)
         own = self._bands.get(highest, self._usual_band) if highest else self._usual_band
         return own if not asked else max(own, self._bands.get(asked, own))
+
+    def welcome(self, ticket: Ticket) -> tuple[str, str]:
+        """Why it is let in, in words, and the name of its band: the same for all requests of a key in that band."""
+        known = self._welcomes.get((ticket.key.id, ticket.band))
+        if known is None:
+            if len(self._welcomes) >= _WELCOMES_MAX:
+                self._welcomes.clear()
+            name = self._band_names[ticket.band]
+            known = f"key {ticket.key.id} of {ticket.tenant}, within its limits; band {name}", name
+            self._welcomes[ticket.key.id, ticket.band] = known
+        return known
 
     def to_reserve(self, ticket: Ticket) -> tuple[int, int]:
         """Tokens and pico-dollars the request will probably take, for limits and budgets."""

@@ -151,17 +151,18 @@ class Desk:
         admission.check_size(event, policy, self.settings)
         holding = self.accounts.holding(key, event.model)
         tariff, band = self._tariffs[event.model], self._callers.band(key, event.band)
-        ticket = Ticket(event, key, policy, tariff, self.of_model(event.model), holding, band)
-        ticket.model.size_up(ticket)
+        model = self.desks.get(event.model) or self.of_model(event.model)
+        ticket = Ticket(event, key, policy, tariff, model, holding, band)
+        model.size_up(ticket)
         name, body = event.idempotency
         if name:
             original = self.requests.begin(key.tenant, name, body, event.ticket, event.at)
             if original is not None:
                 return self._replay(ticket, original)
         try:
-            if event.deadline_s is not None and ticket.model.too_late(ticket, event.at):
+            if event.deadline_s is not None and model.too_late(ticket, event.at):
                 raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
-            shed = self._make_room(ticket) if ticket.model.must_wait() else []
+            shed = self._make_room(ticket) if model.line.size or not model.pool.open else []
             ticket.held = holding.admit(*self._callers.to_reserve(ticket), event.at)
         except UnderlayError:
             self.requests.ended(event.ticket, False, event.at)
@@ -176,8 +177,7 @@ class Desk:
         deadline_s = ticket.arrived.deadline_s
         if deadline_s is not None and deadline_s <= _DEADLINE_MAX_S:
             self.agenda.add(ticket.arrived.at + deadline_s, "deadline", ticket)
-        band = self.settings.bands[ticket.band].name
-        why = f"key {ticket.key.id} of {ticket.tenant}, within its limits; band {band}"
+        why, band = self._callers.welcome(ticket)
         return [Admitted(ticket.name, ticket.key.id, ticket.tenant, why, band)]
 
     def _replay(self, ticket: Ticket, original: str) -> Effects:
@@ -356,7 +356,8 @@ class Desk:
 
     def _forget(self, ticket: Ticket, at: float, *, finished: bool) -> None:
         del self.tickets[ticket.name]
-        ticket.model.hedger.gone(ticket.name)
+        if ticket.model.hedger.share:
+            ticket.model.hedger.gone(ticket.name)
         if ticket.arrived.idempotency[0]:
             self.requests.ended(ticket.name, finished, at)
 

@@ -54,8 +54,10 @@ class Pace:
 
     def prefilled(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` uncached tokens took that long to a first token."""
-        if self._peers is not None and self._shares():
-            self._peers.prefilled(tokens, took_s)
+        if self._peers is not None:
+            self._told += 1
+            if self._told < _TOLD_ALL or not self._told % _TOLD_EACH:
+                self._peers.prefilled(tokens, took_s)
         self._n = n = self._n * _FADE + 1.0
         self._x = x = self._x * _FADE + tokens
         self._y = y = self._y * _FADE + took_s
@@ -71,11 +73,6 @@ class Pace:
         self.token_s = slope
         base_s = (y - slope * x) / n
         self.base_s = max(0.0, base_s)
-
-    def _shares(self) -> bool:
-        """Whether its peers are told: of all that a newcomer learns, and now and then."""
-        self._told += 1
-        return self._told < _TOLD_ALL or not self._told % _TOLD_EACH
 
     def decoded(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` came, one after the other, in that time."""

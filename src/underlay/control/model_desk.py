@@ -25,6 +25,7 @@ from .overload import Delay, Service
 from .prefixes import PrefixIndex, chain, root
 from .recovery import RetryBudget
 from .routing import POLICIES
+from .routing.policy import Choice
 from .ticket import Ticket
 from .waiting import Line
 
@@ -254,12 +255,14 @@ class ModelDesk:
 
     def dispatch(self, ticket: Ticket, at: float, effects: list[AnyEffect], prefix: str = "") -> bool:
         """Take a lease for the ticket and say so; False if no replica takes it now."""
-        candidates = self._candidates(ticket)
+        candidates: Sequence[Replica] = self.pool.open
+        if ticket.strands > 1 or ticket.tried:
+            candidates = self._candidates(ticket)
         if not candidates:
             return False
         ticket.at = at
         choice = self.route.choose(ticket, candidates, self.pool, self.index)
-        lease = self._lease(ticket, choice.replica, choice.cached_tokens, at)
+        lease = self._lease(ticket, choice, at)
         resume = ticket.seen and ticket.attempts > 1
         ticket.lease = lease
         ticket.step("dispatch")
@@ -284,7 +287,7 @@ class ModelDesk:
         if not others or self.line:
             return False
         choice = self.route.choose(ticket, others, self.pool, self.index)
-        ticket.rival = self._lease(ticket, choice.replica, choice.cached_tokens, at)
+        ticket.rival = self._lease(ticket, choice, at)
         ticket.step("hedge")
         why = f"no first token after {at - lease.at:.2f} s: a hedge; {choice.why}"
         effects.append(Dispatch(ticket.name, choice.replica.name, ticket.attempts, False, why, beside=True))
@@ -294,21 +297,20 @@ class ModelDesk:
         """The replicas that take it now; those that failed it only if no other is ready."""
         opened = self.pool.open
         strands, tried = ticket.strands, ticket.tried
-        if strands == 1 and not tried:
-            return opened
         if tried and any(r.state == "ready" and r.name not in tried for r in self.pool.members.values()):
             opened = [replica for replica in opened if replica.name not in tried]
         return [replica for replica in opened if replica.takes(strands)]
 
-    def _lease(self, ticket: Ticket, replica: Replica, cached_tokens: int, at: float) -> Lease:
+    def _lease(self, ticket: Ticket, choice: Choice, at: float) -> Lease:
+        replica, cached, _, depth = choice
         ticket.attempts += 1
         strands = ticket.strands
-        uncached = (ticket.prompt_tokens + ticket.usage.completion_tokens - cached_tokens) * strands
+        uncached = (ticket.prompt_tokens + ticket.usage.completion_tokens - cached) * strands
         lease = self.pool.take(
-            replica, ticket.attempts, at, strands, uncached if uncached > 0 else 1, cached_tokens, ticket.cost
+            replica, ticket.attempts, at, strands, uncached if uncached > 0 else 1, cached, ticket.cost
         )
         if ticket.chain:
-            self.index.insert(replica, ticket.chain)
+            self.index.insert(replica, ticket.chain, depth)
         self.holdback.began(ticket.tenant, strands, at)
         return lease
 

@@ -100,9 +100,9 @@ class PrefixIndex:
 
     # Asking.
 
-    def held(self, replica: Replica, chain: Sequence[int]) -> int:
-        """How many leading links of a chain the replica holds."""
-        return _depth(replica.blocks, chain)
+    def held(self, replica: Replica, chain: Sequence[int], known: int = 0) -> int:
+        """How many leading links of a chain the replica holds; ``known`` of them it does."""
+        return _depth(replica.blocks, chain, known)
 
     def deepest(self, chain: Sequence[int]) -> tuple[int, Collection[Replica]]:
         """How many leading links somebody holds at most, and who holds those."""
@@ -121,8 +121,8 @@ class PrefixIndex:
 
     # Learning from what is routed.
 
-    def insert(self, replica: Replica, chain: Sequence[int]) -> None:
-        """Note that the replica will hold this chain, as soon as it is given the prompt.
+    def insert(self, replica: Replica, chain: Sequence[int], known: int = 0) -> None:
+        """Note that the replica will hold this chain, as soon as it is given the prompt; ``known`` links it holds.
 
         Not later: requests that come while the first is being computed should follow it.
         """
@@ -132,8 +132,8 @@ class PrefixIndex:
         if cache is None:
             cache = self._caches[replica] = _Cache(bound)
         if len(chain) > bound:
-            chain = chain[:bound]
-        depth = _depth(blocks, chain)
+            chain, known = chain[:bound], min(known, bound)
+        depth = _depth(blocks, chain, known)
         if depth and len(self._caches) > SCAN_MAX:
             self._take_turns(replica, chain[min(len(chain) * 2 // 3, depth - 1) : depth])
         if depth == len(chain):
@@ -298,17 +298,17 @@ class PrefixIndex:
             assert leaf == (segment.children == 0), "a segment that begins others could be dropped, or none could"
 
 
-def _depth(known: Collection[int], chain: Sequence[int]) -> int:
-    """How many leading links are known; all before a known one are."""
-    if not chain or chain[0] not in known:
-        return 0
-    low, high = 1, len(chain)  # the answer lies between, both included
-    if chain[-1] in known:
+def _depth(blocks: Collection[int], chain: Sequence[int], known: int = 0) -> int:
+    """How many leading links are in ``blocks``; all before one that is are, and the first ``known`` are."""
+    high = len(chain)
+    if known >= high or chain[known] not in blocks:
+        return min(known, high)
+    if chain[-1] in blocks:
         return high
-    high -= 1
+    low, high = known + 1, high - 1  # the answer lies between, both included
     while low < high:
         middle = (low + high + 1) >> 1
-        if chain[middle - 1] in known:
+        if chain[middle - 1] in blocks:
             low = middle
         else:
             high = middle - 1

@@ -10,7 +10,7 @@ from underlay.domain.policy import ModelPolicy
 
 from .events import Arrived
 from .fleet import Lease, Replica
-from .lifecycles import TICKET, step
+from .lifecycles import TICKET
 from .metering import Tariff
 from .routing.policy import Ask
 
@@ -99,8 +99,10 @@ class Ticket(Ask):
         self.served_tokens = 0
 
     def step(self, happening: str) -> None:
-        """Take a step of the life-cycle."""
-        self.state = step(TICKET, self.state, happening)
+        """Take a step of the life-cycle; raises ``AssertionError`` where the table has no such step."""
+        following = TICKET[self.state].get(happening) if self.state in TICKET else None
+        assert following is not None, f"no step {happening!r} from state {self.state!r}"
+        self.state = following
 
     @property
     def replica(self) -> Replica | None:

@@ -66,11 +66,18 @@ class Sticky(Policy):
         if self._until_explored < 0:
             self._until_explored = self._next_exploration()
             return self._explore(ask, candidates, pool, index)
+        if len(holders) == 1 and candidates is pool.open:  # a conversation and its replica: no need to look around
+            (only,) = holders
+            if only.place >= 0:
+                depth = index.held(only, chain, need)
+                first_s = only.first_token_s(max(1, ask.prompt_tokens - cached_tokens(ask, depth, index)))
+                if first_s <= self.settings.warm_penalty_s:
+                    return _told("warm", (only, depth, first_s * (only.load + 1), first_s), ask, index)
         among = None if candidates is pool.open else frozenset(candidates)
         warm = first_of(holders, among)
         if len(warm) >= LOOK_AT:  # there may be more: the deepest are to be among them
             warm = list(dict.fromkeys([*first_of(index.deepest(chain)[1], among), *warm]))
-        best = least_score(ask, chain, warm, index)
+        best = least_score(ask, chain, warm, index, need)
         if best is None:
             return self._cold(ask, candidates, pool, index)
         # Nobody answers in less than no time: if it is this soon, the others need not be looked at.
@@ -118,4 +125,4 @@ def _told(word: str, best: Found, ask: Ask, index: PrefixIndex, beside: str = ""
         return Choice(replica, 0, f"least pressed: {replica.load} of {replica.slots} slots in use")
     first_s = score / (replica.load + 1)
     why = f"{word}: holds {depth} of {len(ask.chain)} blocks; first token in {first_s:.2f} s{beside}"
-    return Choice(replica, cached_tokens(ask, depth, index), why)
+    return Choice(replica, cached_tokens(ask, depth, index), why, depth)
