@@ -37,9 +37,3 @@ def test_sizes_are_refused_just_beyond_what_can_fit(field, fits, error, says):
     admission.check_size(arrived(**{field: fits}), GEMMA, settings())
     with pytest.raises(error, match=says):
         admission.check_size(arrived(**{field: fits + 1}), GEMMA, settings())
-
-
-def test_tokens_are_reserved_for_the_prompt_and_for_each_answer():
-    assert admission.prompt_tokens(arrived(prompt_bytes=40)) == 11
-    assert admission.tokens_to_reserve(arrived(prompt_bytes=40)) == 11
-    assert admission.tokens_to_reserve(arrived(prompt_bytes=40, max_tokens=100, strands=3)) == 311

@@ -46,10 +46,40 @@ def test_a_request_sets_aside_its_prompt_and_all_it_asked_for():
     assert purse(bench).reserved_tokens == 101 + 150
 
 
+def test_what_is_set_aside_goes_by_what_engines_made_of_prompts_before():
+    bench = bench_with(tokens=10_000)
+    bench.arrive("teacher", prompt_bytes=400, max_tokens=0)
+    bench.tell(FirstToken(bench.at, "teacher", 1, 300, 0))
+    bench.tell(Finished(bench.at, "teacher", 1, Usage(300, 0, 0)))
+    bench.arrive(prompt_bytes=400, max_tokens=50)
+    assert purse(bench).reserved_tokens == 301 + 50
+
+
+def test_limits_of_tokens_go_by_it_too():
+    bench = Bench(limits=Limits(tokens_per_minute=1000), slots=64)
+    bench.arrive("teacher", prompt_bytes=400, max_tokens=1)
+    bench.tell(FirstToken(bench.at, "teacher", 1, 300, 0))
+    bench.tell(ClientGone(bench.at, "teacher", Usage()))
+    bench.at += 60
+    bench.arrive(prompt_bytes=400, max_tokens=33, strands=3)  # 301 and 99
+    assert the(Refuse, bench.arrive("t2", prompt_bytes=400, max_tokens=300)).reason == "rate_limit_exceeded"
+    assert "Dispatch" in kinds(bench.arrive("t2", prompt_bytes=400, max_tokens=299))
+
+
 def test_without_a_limit_it_sets_aside_one_lease_for_each_answer():
     bench = bench_with(tokens=10_000)
     bench.arrive(prompt_bytes=400, strands=2)
     assert purse(bench).reserved_tokens == 101 + 2 * LEASE_TOKENS
+
+
+def test_where_answers_are_longer_than_a_lease_it_sets_aside_as_much_as_they_have_been():
+    """Those let in should not all be cut in the middle, as many more than there is money for would be."""
+    bench = bench_with(tokens=100_000)
+    for number in range(100):
+        bench.arrive(f"teacher {number}", max_tokens=1)
+        bench.tell(Finished(bench.at, f"teacher {number}", 1, Usage(10, 0, 700)))
+    bench.arrive()
+    assert purse(bench).reserved_tokens == pytest.approx(11 + 697, abs=2)
 
 
 def test_money_is_set_aside_by_the_models_price():

@@ -147,7 +147,44 @@ def test_slots_that_are_kept_free_are_given_when_none_are_to_be_kept_any_more():
     bench = Bench(slots=10)
     bench.tell(KeyChanged(NOW_S, key("bob")))
     bench.arrive("b1", who="bob")
-    for number in range(9):
+    for number in range(8):
         bench.arrive(f"a{number}")
+    bench.at += 12  # too long for a burst
+    bench.arrive("a8")
     assert bench.waiting() == ["a8"]
     assert the(Dispatch, change(bench, holdback_share=0.0)).ticket == "a8"
+
+
+def shared(others="standard", bands=None):
+    """Eight of ten slots run for ann's team in the batch band, one for bob's in another; and they have for long."""
+    bench = Bench(slots=10, **({} if bands is None else {"bands": bands}))
+    bench.tell(KeyChanged(NOW_S, key("bob")))
+    for number in range(8):
+        bench.arrive(f"a{number}", band="batch")
+    bench.arrive("b1", who="bob", band=others)
+    bench.at += 30
+    return bench
+
+
+def test_what_is_kept_free_is_counted_anew_by_other_bands():
+    """Bob's work becomes less urgent than ann's: nothing is kept for it from her any more."""
+    bench = shared()
+    assert "Hold" in kinds(bench.arrive("a8", band="batch"))
+    turned = (Band("batch"), Band("standard", 0.2))
+    assert the(Dispatch, change(bench, bands=turned)).ticket == "a8"
+
+
+def test_bands_that_change_with_people_running_lose_none_of_them():
+    bench = shared(others="batch", bands=(Band("standard"), Band("batch", 0.05)))
+    change(bench, bands=(Band("only"),))
+    assert "Dispatch" in kinds(bench.arrive("a8")), "who was over its part before is not known any more"
+    bench.tell(Finished(bench.at, "a8", 1, Usage()))
+    bench.at += 12
+    assert the(Hold, bench.arrive("a9")).why == "the free slots are kept for others"
+    change(bench, bands=(Band("standard"), Band("batch", 0.05), Band("night", 0.05)))
+    bench.tell(Finished(bench.at, "b1", 1, Usage()))
+    for number in range(8):
+        bench.tell(Finished(bench.at, f"a{number}", 1, Usage()))
+    bench.tell(Finished(bench.at, "a9", 1, Usage()))
+    assert bench.desk.tickets == {}
+    assert bench.load("r1") == 0

@@ -43,25 +43,55 @@ def test_a_prompt_has_a_token_per_four_bytes_until_something_was_counted():
     assert ticket(bench).prompt_tokens == 101
 
 
-def test_tokens_per_byte_are_learnt_from_what_engines_count():
+def count(bench, prompt_bytes, prompt, name="counted"):
+    """Have a prompt counted by an engine."""
+    bench.arrive(name, prompt_bytes=prompt_bytes)
+    first_token(bench, name, prompt=prompt)
+    finish(bench, name)
+
+
+def estimate(bench, prompt_bytes):
+    bench.arrive("new", prompt_bytes=prompt_bytes)
+    tokens = ticket(bench, "new").prompt_tokens
+    finish(bench, "new")
+    return tokens
+
+
+def test_how_many_tokens_prompts_have_is_learnt_from_what_engines_count():
+    """A template of 30 tokens, and one for each five bytes."""
     bench = Bench()
-    bench.arrive(prompt_bytes=400)
-    first_token(bench, "t1", prompt=200)
-    assert model(bench).tokens_per_byte == pytest.approx(0.25 + 0.05 * (0.5 - 0.25))
+    for size in (100, 200, 400) * 5:
+        count(bench, size, 30 + size // 5)
+    assert estimate(bench, 1000) == pytest.approx(230, abs=2)
+    assert estimate(bench, 0) == pytest.approx(30, abs=2)
 
 
-def test_very_short_prompts_teach_nothing_as_the_template_is_most_of_them():
+def test_a_long_template_before_short_prompts_is_learnt_at_once():
     bench = Bench()
-    bench.arrive(prompt_bytes=63)
-    first_token(bench, "t1", prompt=300)
-    assert model(bench).tokens_per_byte == 0.25
+    count(bench, 2, 105)
+    assert estimate(bench, 2) == 106
+    assert estimate(bench, 402) == 206  # what a byte makes is not known yet, and is as usual
 
 
-def test_no_single_prompt_teaches_more_than_two_tokens_per_byte():
+def test_prompts_of_one_size_are_never_taken_to_be_shorter_than_they_are_by_more_than_they_differ():
     bench = Bench()
-    bench.arrive(prompt_bytes=100)
-    first_token(bench, "t1", prompt=100_000)
-    assert model(bench).tokens_per_byte == pytest.approx(0.25 + 0.05 * (2.0 - 0.25))
+    for tokens in (100, 104, 96) * 5:
+        count(bench, 400, tokens)
+    assert 96 <= estimate(bench, 400) <= 105
+
+
+def test_one_prompt_that_is_quite_different_does_not_make_all_others_so():
+    bench = Bench()
+    for size in (100, 200, 400) * 10:
+        count(bench, size, size // 4)
+    count(bench, 300, 900)
+    assert estimate(bench, 300) < 2 * 76
+
+
+def test_fewer_tokens_than_usual_are_learnt_too():
+    bench = Bench()
+    count(bench, 4000, 500)
+    assert estimate(bench, 4000) == 501
 
 
 @pytest.mark.parametrize(("max_tokens", "answer"), [(None, 256), (1000, 256), (30, 30)])
@@ -166,6 +196,37 @@ def test_a_wait_longer_than_a_first_token_is_wanted_in_is_not_begun():
     assert "Hold" in kinds(bench.arrive("t2", band="batch"))
 
 
+@pytest.mark.parametrize(("slo_ttft_s", "does"), [(None, "Hold"), (21.0, "Hold"), (19.0, "Refuse")])
+def test_with_a_target_a_wait_is_reckoned_with_caution(slo_ttft_s, does):
+    """Ten seconds are the mean, and who is let in should be served in time."""
+    bench = taught(10.0, slots=1, slo_ttft_s=slo_ttft_s, wait_max_s=60.0)
+    bench.arrive("runs")
+    assert does in kinds(bench.arrive("t1"))
+
+
+def test_what_one_is_told_to_come_back_after_is_when_it_would_be_let_in():
+    bench = taught(10.0, slots=1, slo_ttft_s=8.0)
+    bench.arrive("runs")
+    assert the(Refuse, bench.arrive("t1")).retry_after_s == pytest.approx(6.0)  # the line is 4 s long by then
+
+
+def test_a_busy_band_above_lengthens_the_wait_that_is_reckoned():
+    bench = Bench(slots=1)
+    for number in range(60):
+        bench.arrive(f"teacher {number}", band="standard")
+        bench.at += 0.1
+        finish(bench, f"teacher {number}")
+    bench.arrive("runs")
+    assert "Hold" in kinds(bench.arrive("t1", deadline_s=0.5, band="standard"))
+    assert "Refuse" in kinds(bench.arrive("b1", deadline_s=0.5, band="batch"))
+
+
+def test_one_or_two_that_came_before_are_not_taken_for_a_busy_band():
+    bench = taught(10.0, slots=1)
+    bench.arrive("runs")
+    assert "Hold" in kinds(bench.arrive("b1", band="batch", deadline_s=20.0))
+
+
 def test_i6_a_caller_who_is_less_patient_than_the_line_is_long_does_not_join_it():
     bench = taught(10.0, slots=1)
     bench.arrive("runs")
@@ -204,6 +265,44 @@ def test_i6_one_whose_time_has_become_too_short_is_sent_away_when_its_turn_comes
     assert the(Dispatch, effects).ticket == "t2"
 
 
+def test_with_a_target_the_prompt_itself_is_reckoned_with():
+    """501 tokens are five seconds of reading, and a little room."""
+    assert the(Refuse, slow_reader(slo_ttft_s=6.0).arrive("t1", prompt_bytes=2000)).reason == "overloaded"
+    assert "Hold" in kinds(slow_reader(slo_ttft_s=6.0).arrive("t1", prompt_bytes=400))
+    assert "Hold" in kinds(slow_reader(slo_ttft_s=9.0).arrive("t1", prompt_bytes=2000))
+
+
+@pytest.mark.parametrize(("slo_ttft_s", "served"), [(None, "t1"), (10.0, "t2"), (12.0, "t1")])
+def test_with_a_target_no_prefill_is_begun_that_cannot_meet_it(slo_ttft_s, served):
+    """It has waited for five seconds and would be read for six."""
+    bench = slow_reader(slo_ttft_s=slo_ttft_s)
+    bench.arrive("t1", prompt_bytes=2000)
+    bench.arrive("t2")
+    bench.at += 5
+    effects = finish(bench, "runs")
+    assert the(Dispatch, effects).ticket == served
+    if served == "t2":
+        refuse = the(Refuse, effects)
+        assert (refuse.ticket, refuse.reason) == ("t1", "overloaded")
+
+
+def test_a_less_urgent_band_has_more_time_for_that_too():
+    bench = slow_reader(slo_ttft_s=10.0)
+    bench.arrive("t1", prompt_bytes=2000, band="batch")
+    bench.at += 5
+    assert the(Dispatch, finish(bench, "runs")).ticket == "t1"
+
+
+def test_one_that_ran_before_is_not_dropped_for_a_target():
+    bench = slow_reader(slo_ttft_s=10.0)
+    bench.arrive("t1")
+    bench.at += 60
+    bench.tell(ReplicaLost(bench.at, "r1", "killed"))
+    assert "runs" in bench.waiting()
+    bench.at += 60
+    assert the(Dispatch, bench.see("r2", slots=1)).ticket == "runs"
+
+
 def test_an_idle_pool_tries_whatever_was_measured():
     """What was measured may be out of date, and only trying corrects it."""
     bench = slow_reader()
@@ -220,10 +319,47 @@ def test_the_free_slots_are_kept_for_others_who_pass_those_they_are_kept_from():
     bench.arrive("b1", who="bob")
     for number in range(8):
         bench.arrive(f"a{number}")
+    bench.at += 12
     assert the(Hold, bench.arrive("a8")).why == "the free slots are kept for others"
     effects = bench.arrive("b2", who="bob")
     assert the(Dispatch, effects).ticket == "b2"
     assert bench.waiting() == ["a8"]
+
+
+def test_a_burst_is_not_kept_out():
+    bench = Bench(slots=10)
+    bench.tell(KeyChanged(NOW_S, key("bob")))
+    bench.arrive("b1", who="bob")
+    assert all("Dispatch" in kinds(bench.arrive(f"a{number}")) for number in range(9))
+
+
+@pytest.mark.parametrize(
+    ("guest", "asked", "does"),
+    [
+        ("standard", "standard", "Hold"),
+        ("batch", "standard", "Dispatch"),
+        ("standard", "batch", "Hold"),
+        ("batch", "batch", "Hold"),
+    ],
+)
+def test_nothing_is_kept_for_guests_of_lower_bands(guest, asked, does):
+    bench = Bench(slots=10)
+    bench.tell(KeyChanged(NOW_S, key("bob")))
+    bench.arrive("b1", who="bob", band=guest)
+    for number in range(8):
+        bench.arrive(f"a{number}", band=asked)
+    bench.at += 12
+    assert does in kinds(bench.arrive("a8", band=asked))
+
+
+def test_what_a_tenant_has_in_lower_bands_is_not_held_against_its_urgent_work():
+    bench = Bench(slots=10)
+    bench.tell(KeyChanged(NOW_S, key("bob")))
+    bench.arrive("b1", who="bob")
+    for number in range(8):
+        bench.arrive(f"a{number}", band="batch")
+    bench.at += 12
+    assert "Dispatch" in kinds(bench.arrive("urgent"))
 
 
 def test_alone_a_tenant_may_have_everything():
@@ -323,6 +459,7 @@ def test_free_slots_are_not_kept_for_a_guest_who_does_not_come_again():
     finish(bench, "b1")
     for number in range(9):
         bench.arrive(f"a{number}")
+    bench.at += 12
     wake = the(WakeAt, bench.arrive("a9"))
     assert wake.at == NOW_S + 30
     bench.at = wake.at

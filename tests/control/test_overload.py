@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.control.builders import quick
 
-from underlay.control.overload import Delay, Service
+from underlay.control.overload import Delay, Served, Service
 
 
 def told(waits, *, start=0.0, every_s=0.25, delay=None):
@@ -88,3 +88,60 @@ def test_a_time_to_come_back_is_always_sensible(took_s, ahead, slots):
     service = Service()
     service.observe(took_s)
     assert 1.0 <= service.retry_after_s(ahead, slots) <= 60.0
+
+
+SHARES = (0.0, 0.2, 0.05)
+
+
+def served(*bands, every_s=0.05, start=0.0, shares=SHARES):
+    """What these were given, one after the other, and when the last was."""
+    lately, at = Served(shares), start
+    for number, band in enumerate(bands):
+        at = start + number * every_s
+        lately.note(band, at)
+    return lately, at
+
+
+def test_before_anything_was_served_everything_is_left_to_everyone():
+    lately, at = served()
+    assert [lately.left_for(band, at) for band in range(3)] == [1.0, 1.0, 1.0]
+
+
+def test_what_the_bands_above_get_is_not_left_to_a_band():
+    lately, at = served(*[0, 1, 1, 2] * 100)
+    assert lately.left_for(0, at) == 1.0
+    assert lately.left_for(1, at) == pytest.approx(0.75, abs=0.03)
+    assert lately.left_for(2, at) == pytest.approx(0.25, abs=0.05)
+
+
+def test_no_band_is_reckoned_to_get_less_than_its_share():
+    lately, at = served(*[0] * 400, shares=(0.0, 0.2, 0.0))
+    assert lately.left_for(1, at) == 0.2
+    assert lately.left_for(2, at) == pytest.approx(0.04, abs=0.01)
+    lately, at = served(*[0] * 4000, every_s=0.005, shares=(0.0, 0.2, 0.0))
+    assert lately.left_for(2, at) == 0.02
+
+
+def test_one_or_two_prove_nothing():
+    """With a slot or two, whoever was served last would else be reckoned to get all for ever."""
+    lately, at = served(0, 0)
+    assert lately.left_for(2, at) > 0.6
+
+
+def test_what_was_served_long_ago_is_forgotten():
+    lately, at = served(*[0] * 400)
+    assert lately.left_for(2, at) < 0.1
+    assert lately.left_for(2, at + 60) > 0.99
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 10)), max_size=60))
+def test_less_urgent_bands_are_left_less_but_always_their_share(happenings):
+    lately, at = Served((0.0, 0.0, 0.0)), 1_790_000_000.0
+    for band, later_s in happenings:
+        at += later_s
+        lately.note(band, at)
+        left = [lately.left_for(each, at) for each in range(3)]
+        assert left[0] == 1.0
+        assert left == sorted(left, reverse=True)
+        assert min(left) >= 0.02

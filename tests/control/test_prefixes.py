@@ -139,7 +139,7 @@ def test_i16_whatever_happens_both_directions_agree_bounds_hold_and_searches_fin
 
 def test_tokens_per_block_are_learnt():
     index = PrefixIndex()
-    assert index.block_tokens == 16.0
+    assert index.block_tokens == 32.0
     for blocks in (5, 10, 20) * 20:
         index.learn(prompt_tokens=int((blocks + 0.5) * 24), blocks=blocks)
     assert 23.5 < index.block_tokens < 24.5

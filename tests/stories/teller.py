@@ -251,9 +251,10 @@ class Teller:
             for each in effects:
                 tally[self._rare(each)] += 1
                 if type(each) is Dispatch:
-                    lease = self.desk.tickets[each.ticket].lease
+                    ticket = self.desk.tickets[each.ticket]
+                    uncached = max(1, self._tokens_of(ticket) - ticket.lease.cached_tokens)
                     reads, writes = self.paces.get(each.replica, (5000, 50))
-                    first_at = max(self.at, free_at[each.replica]) + lease.uncached_tokens / reads
+                    first_at = max(self.at, free_at[each.replica]) + uncached / reads
                     free_at[each.replica] = first_at
                     heappush(coming, (first_at, len(coming), "first", each.ticket))
                     heappush(coming, (first_at + completion / writes, len(coming), "last", each.ticket))
@@ -264,7 +265,7 @@ class Teller:
                 take_in(self.ask(f"s{self.served}", *how, **more))
             while coming:
                 self.at, _, word, ticket = heappop(coming)
-                prompt = self.desk.tickets[ticket].prompt_tokens
+                prompt = self._tokens_of(self.desk.tickets[ticket])
                 take_in(
                     self.first_token(ticket, prompt=prompt)
                     if word == "first"
@@ -273,6 +274,11 @@ class Teller:
         told = [f"{replica} answered {tally[replica]}" for replica in sorted(self.desk.replicas) if tally[replica]]
         rare = [text for text in tally if text and text not in self.desk.replicas]
         return [", ".join(told), *rare, f"it is {self.at:.1f} s"]
+
+    @staticmethod
+    def _tokens_of(ticket):
+        """What engines make of a prompt, whatever the desk takes it for."""
+        return ticket.arrived.prompt_bytes // 4 + 1
 
     def _rare(self, effect):
         """What ``serve`` counts: replicas; and in full only what is out of the ordinary."""

@@ -13,8 +13,6 @@ from .events import Arrived
 
 #: No tokenizer in use makes tokens of more bytes than this on average; beyond it a prompt cannot fit.
 BYTES_PER_TOKEN_MAX = 48
-#: English text by most tokenizers; only for reserving, corrected at the end.
-BYTES_PER_TOKEN_USUAL = 4
 
 
 def model_policy(models: dict[str, ModelPolicy], asked: Arrived) -> ModelPolicy:
@@ -42,13 +40,3 @@ def check_size(asked: Arrived, policy: ModelPolicy, settings: DeskSettings) -> N
         )
     if asked.strands > settings.strands_max:
         raise BadRequest(f"{asked.strands} answers were asked for; at most {settings.strands_max}", param="n")
-
-
-def prompt_tokens(asked: Arrived) -> int:
-    """The tokens of the prompt, guessed from its length; its engine counts them exactly later."""
-    return asked.prompt_bytes // BYTES_PER_TOKEN_USUAL + 1
-
-
-def tokens_to_reserve(asked: Arrived) -> int:
-    """The tokens a request will probably take: its prompt by length, its answer by what it allows."""
-    return prompt_tokens(asked) + (asked.max_tokens or 0) * asked.strands

@@ -7,13 +7,13 @@ the sums. It refuses to know replicas and lines.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Protocol
 
 from underlay.domain.answer import Usage
 from underlay.domain.keys import Key
 from underlay.domain.policy import DeskSettings
 
-from . import admission
 from .accounts import Accounts
 from .agenda import Agenda
 from .effects import AnyEffect, Cut
@@ -76,10 +76,11 @@ class CallerDesk:
     def to_reserve(self, ticket: Ticket) -> tuple[int, int]:
         """Tokens and pico-dollars the request will probably take, for limits and budgets."""
         arrived = ticket.arrived
-        tokens = admission.tokens_to_reserve(arrived)
         if not ticket.holding.capped:
-            return tokens, 0
-        answer = LEASE_TOKENS if arrived.max_tokens is None else arrived.max_tokens
+            return ticket.prompt_tokens + (arrived.max_tokens or 0) * arrived.strands, 0
+        answer = arrived.max_tokens
+        if answer is None:  # as long as answers have been lately: those let in should not all be cut in the middle
+            answer = max(LEASE_TOKENS, ceil(ticket.model.completion_tokens))
         prompt = ticket.prompt_tokens
         usage = Usage(prompt, 0, answer * arrived.strands)
         return usage.total_tokens, ticket.tariff.cost_pico_usd(usage)

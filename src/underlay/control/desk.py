@@ -473,6 +473,8 @@ class Desk:
         self.requests.kept_s, self.requests.kept_max = event.settings.idempotency_s, event.settings.idempotency_max
         for desk in self.desks.values():
             desk.adopt(event.settings)
+            if bands != event.settings.bands:
+                desk.count_in([ticket for ticket in self.tickets.values() if ticket.model is desk], event.at)
         return [effect for desk in list(self.desks.values()) for effect in self.serve(desk, event.at)]
 
     def _rank_anew(self, was: tuple[Band, ...]) -> None:

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
-from math import ceil, inf
+from math import ceil, exp, inf, log, sqrt
 
 #: What a token of a prompt and a token of an answer count (VTC, section 4.1: by what they cost an engine).
 INPUT_WEIGHT = 1.0
 OUTPUT_WEIGHT = 2.0
 #: A tenant is about for so long after its last strand ended.
 RECENT_S = 30.0
+#: What a tenant had in flight so long ago counts a third; and so many times its part is more than its part.
+_LATELY_S = 10.0
+_OVER = 1.1
+#: Added to a computed moment, so that rounding does not make it come too early.
+_MOMENT_S = 0.01
+#: Spreads of what others have in flight that are kept free: random arrivals seldom need more.
+_SPREADS = 2.5
 #: In a pool with fewer slots one of them is too large a part to be kept free.
 _SMALL_POOL_SLOTS = 4
 
@@ -139,26 +146,58 @@ class Counters:
 
 
 class _Presence:
-    """One tenant's strands in flight and when it was last seen."""
+    """One tenant's strands in flight, now and in the mean of lately, and when they last changed."""
 
-    __slots__ = ("about", "seen_at", "strands", "weight")
+    __slots__ = ("about", "mean", "seen_at", "strands", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.strands = 0
+        self.mean = 0.0
         self.seen_at = -inf
         self.about = False  # counted among those that are
 
+    def change(self, strands: int, at: float) -> None:
+        """So many more, or fewer, are in flight from now on."""
+        held = self.strands
+        if at > self.seen_at:  # ``mean_at``, spelled out: this runs several times per request
+            self.mean = held + (self.mean - held) * exp((self.seen_at - at) / _LATELY_S)
+            self.seen_at = at
+        self.strands = held + strands
+
+    def mean_at(self, at: float) -> float:
+        """Strands in flight, the last ten seconds most."""
+        return self.strands + (self.mean - self.strands) * exp((self.seen_at - at) / _LATELY_S)
+
+    def falls_to(self, mean: float) -> float:
+        """When the mean will have fallen below this, which is more than the strands there are."""
+        above = max(1.0, (self.mean - self.strands) / (mean - self.strands))
+        return self.seen_at + _LATELY_S * log(above) + _MOMENT_S
+
 
 class Holdback:
-    """Keeps the last few slots of a pool from tenants that have their fair part, while others are about.
+    """Keeps the last few slots of a pool from tenants that have more than their fair part, while others are about.
 
     Fairness in the line is too late for a light tenant: with every slot taken by one other it would wait for a
-    whole answer to end. The price is a ``share`` of the slots that stands idle at times, but never while only one
-    tenant is about, and never a slot of a pool so small that it would be much.
+    whole answer to end. Kept are a few times the usual spread (the square root; arrivals at random) of what others
+    have in flight, and a ``share`` of all slots at least. Over its part is who has it now and has had more than it
+    lately: by what it has at the moment alone, a modest tenant's ordinary bursts were kept out as well, and then
+    moved everybody's p95. The price is what stands idle, but never while only one tenant is about, and never a slot
+    of a pool so small that it would be much.
     """
 
-    __slots__ = ("_about", "_about_weight", "_expiries", "_kept", "_of_slots", "_tenants", "_weight_of", "share")
+    __slots__ = (
+        "_about",
+        "_about_weight",
+        "_expiries",
+        "_kept",
+        "_of_slots",
+        "_over_until",
+        "_strands",
+        "_tenants",
+        "_weight_of",
+        "share",
+    )
 
     def __init__(self, share: float, weight_of: Callable[[str], float]) -> None:
         self.share = share
@@ -167,6 +206,8 @@ class Holdback:
         self._about = 0
         self._about_weight = 0.0
         self._expiries: list[tuple[float, str]] = []  # one of each tenant that is about; may be too early
+        self._strands = 0  # of all tenants; fewer than the pool's load, if others than these use it
+        self._over_until = -inf  # one that is kept out will then have had too much no more
         self._of_slots = self._kept = 0
 
     def keep(self, share: float) -> None:
@@ -178,44 +219,54 @@ class Holdback:
         presence = self._tenants.get(tenant)
         if presence is None:
             self._tenants[tenant] = presence = _Presence(self._weight_of(tenant))
-        presence.strands += strands
-        presence.seen_at = at
+        presence.change(strands, at)
+        self._strands += strands
         if not presence.about:
             self._enter(tenant, presence, at)
 
     def ended(self, tenant: str, strands: int, at: float) -> None:
         """Strands of this tenant gave their slots back."""
         presence = self._tenants[tenant]
-        presence.strands -= strands
-        presence.seen_at = at
+        presence.change(-strands, at)
+        self._strands -= strands
         assert presence.strands >= 0, f"more strands of {tenant} ended than began"
 
     def keeps_out(self, tenant: str, free_slots: int, slots: int, at: float) -> bool:
         """Whether this tenant has to leave the free slots of its pool to others."""
-        if free_slots > (self._kept if slots == self._of_slots else self._to_keep(slots)):
+        if self._about < 2:
             return False
         presence = self._tenants.get(tenant)
         if presence is None or presence.strands == 0:
             return False
+        if free_slots > self._to_keep(slots, self._strands - presence.strands):
+            return False
         if self._expiries[0][0] <= at:
             self._expire(at)
-        return self._about > 1 and presence.strands * self._about_weight >= slots * presence.weight
+        part = slots * presence.weight / self._about_weight
+        if self._about < 2 or presence.strands < part or presence.mean_at(at) < _OVER * part:
+            return False
+        if presence.strands < _OVER * part:
+            until = presence.falls_to(_OVER * part)
+            self._over_until = until if self._over_until <= at else min(self._over_until, until)
+        return True
 
     def kept_until(self, free_slots: int, slots: int, at: float) -> float | None:
         """When to look again whether free slots are still kept for somebody; ``None`` if they are not."""
-        if free_slots > self._to_keep(slots):
+        if free_slots > self._to_keep(slots, self._strands):  # of whom are others, depends on who asks
             return None
         self._expire(at)
-        return self._expiries[0][0] if self._about > 1 else None
+        if self._about < 2:
+            return None
+        expires_at = self._expiries[0][0]
+        return min(expires_at, self._over_until) if self._over_until > at else expires_at
 
-    def _to_keep(self, slots: int) -> int:
-        """Slots to keep free; the last answer is kept, as pools seldom change."""
-        if slots == self._of_slots:
-            return self._kept
-        self._of_slots = slots
-        kept = self.share * slots
-        self._kept = int(kept) if slots < _SMALL_POOL_SLOTS else ceil(kept - 1e-9)
-        return self._kept
+    def _to_keep(self, slots: int, others: int) -> int:
+        """Slots to keep free while others have so many in flight."""
+        if slots != self._of_slots:  # pools seldom change
+            self._of_slots = slots
+            kept = self.share * slots
+            self._kept = int(kept) if slots < _SMALL_POOL_SLOTS else ceil(kept - 1e-9)
+        return max(self._kept, ceil(_SPREADS * sqrt(others))) if self._kept and others else self._kept
 
     def _enter(self, tenant: str, presence: _Presence, at: float) -> None:
         presence.about = True

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
+from .fading import FadingLine
+
 if TYPE_CHECKING:
     from .concurrency import Limit
 
@@ -20,8 +22,8 @@ SCAN_MAX = 16
 LOOK_AT = 8
 #: A prompt's usual tokens, where pressures are compared before the prompt is known.
 _USUAL_TOKENS = 256
-#: How much a measurement weighs after the next one: some fifty count.
-_FADE = 0.98
+#: From so many measurements on a replica is believed more than its pool.
+_OWN_FROM = 3
 #: A pool learns from the first few measurements of each replica, and then from each so-manieth.
 _TOLD_ALL = 32
 _TOLD_EACH = 8
@@ -33,46 +35,36 @@ class Pace:
     """How fast a replica is, learnt online: seconds to the first token as ``base_s + tokens * token_s``.
 
     ``tokens`` are all uncached prompt tokens the replica had before it at that moment, so that queueing inside
-    the engine is part of it; a least-squares line with fading memory. ``itl_s`` is the time between tokens.
-    A replica that has shown little is taken to be like its pool (``peers``).
+    the engine is part of it. ``itl_s`` is the time between tokens. A replica that has shown little is taken to be
+    like its pool (``peers``).
     """
 
-    __slots__ = ("_n", "_peers", "_told", "_x", "_xx", "_xy", "_y", "base_s", "itl_s", "token_s")
+    __slots__ = ("_line", "_peers", "_told", "base_s", "itl_s", "token_s")
 
     def __init__(self, peers: Pace | None = None) -> None:
         self._peers = peers
         self._told = 0
-        self._n = self._x = self._y = self._xx = self._xy = 0.0
         self.base_s: float = peers.base_s if peers else 0.0
         self.token_s: float = peers.token_s if peers else _PRIOR_TOKEN_S
         self.itl_s: float = peers.itl_s if peers else 0.0
+        self._line = FadingLine(self.base_s, self.token_s)
 
     @property
     def known(self) -> bool:
         """Whether something was measured."""
-        return self._n > 0
+        return self._line.count > 0
 
     def prefilled(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` uncached tokens took that long to a first token."""
+        source = line = self._line
+        line.add(tokens, took_s)
         if self._peers is not None:
             self._told += 1
             if self._told < _TOLD_ALL or not self._told % _TOLD_EACH:
                 self._peers.prefilled(tokens, took_s)
-        self._n = n = self._n * _FADE + 1.0
-        self._x = x = self._x * _FADE + tokens
-        self._y = y = self._y * _FADE + took_s
-        self._xx = xx = self._xx * _FADE + tokens * tokens
-        self._xy = xy = self._xy * _FADE + tokens * took_s
-        if n < 2.5 and self._peers is not None:
-            self.base_s, self.token_s = self._peers.base_s, self._peers.token_s
-            return
-        spread = n * xx - x * x
-        slope = (n * xy - x * y) / spread if spread > 0.01 * x * x else 0.0
-        if slope <= 0.0:  # all prompts alike, or noise: all of it is put down to the tokens
-            slope = y / x if x > 0.0 else _PRIOR_TOKEN_S
-        self.token_s = slope
-        base_s = (y - slope * x) / n
-        self.base_s = max(0.0, base_s)
+            if self._told < _OWN_FROM:
+                source = self._peers._line  # noqa: SLF001 - its own kind
+        self.base_s, self.token_s = source.base, source.slope
 
     def decoded(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` came, one after the other, in that time."""

@@ -8,7 +8,7 @@ desk's, which also ends what cannot go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from underlay.domain.errors import Overloaded
 from underlay.domain.policy import DeskSettings
@@ -18,10 +18,11 @@ from .concurrency import Limit, expected_cost
 from .dice import Dice
 from .effects import AnyEffect, Dispatch, Probe
 from .events import FirstToken
+from .fading import FadingLine
 from .fairness import INPUT_WEIGHT, OUTPUT_WEIGHT, Counters, Holdback
 from .fleet import Lease, Pool, Replica
 from .hedging import Hedger
-from .overload import Delay, Service
+from .overload import Delay, Served, Service
 from .prefixes import PrefixIndex, chain, root
 from .recovery import RetryBudget
 from .routing import POLICIES
@@ -32,10 +33,17 @@ from .waiting import Line
 #: Until answers were seen: how long one is, and how many tokens a byte of prompt makes.
 _USUAL_COMPLETION_TOKENS = 256.0
 _USUAL_TOKENS_PER_BYTE = 0.25
+_USUAL_OVERHEAD_TOKENS = 0.0
+#: All of the first prompts teach how long prompts are, later one in so many.
+_SIZED_ALL = 64
+_SIZED_EACH = 8
+#: With a target for the first token: the wait may turn out so many times what was reckoned (that is a mean), and
+#: the prompt so much slower than usual. Who is let into the line should be served: late refusals are the worst.
+_CAUTION = 2.0
+_ROOM = 1.2
 #: A standing line longer than this part of what a first token may take is overload.
 _TARGET_SHARE = 0.25
-#: A block of 128 bytes; and how many of them a driver sends at most (``events.Arrived.blocks``).
-_USUAL_BLOCK_TOKENS = 32.0
+#: How many blocks a driver sends at most (``events.Arrived.blocks``).
 _BLOCKS_MAX = 512
 _NOBODY: frozenset[str] = frozenset()
 
@@ -46,21 +54,24 @@ class ModelDesk:
     def __init__(self, name: str, settings: DeskSettings, accounts: Accounts) -> None:
         self.name = name
         self.pool = Pool(name)
-        self.index = PrefixIndex(_USUAL_BLOCK_TOKENS)
+        self.index = PrefixIndex()
         self.counters = Counters(accounts.weight)
-        self.holdback = Holdback(settings.holdback_share, accounts.weight)
+        self._weight = accounts.weight
         self.service = Service()
         self.retries = RetryBudget(settings.retry_share)
         self.hedger = Hedger(settings.hedge_share)
         self.aside: dict[
             str, Ticket
         ] = {}  # waiting for another replica than failed them, or for their turn to retry
+        self.holdbacks: list[Holdback] = []
         self.postponed: list[Ticket] = []  # whose time to retry was put off; the desk makes the appointment
         self.kept_until = 0.0  # when to see whether free slots are still kept for others
-        self.tokens_per_byte = _USUAL_TOKENS_PER_BYTE
+        self.size = FadingLine(_USUAL_OVERHEAD_TOKENS, _USUAL_TOKENS_PER_BYTE, keep_slope=True)
         self.completion_tokens = _USUAL_COMPLETION_TOKENS
+        self._sized = 0
         self._roots: dict[tuple[str, str], int] = {}
         self.adopt(settings)
+        self.count_in((), 0.0)
 
     def adopt(self, settings: DeskSettings) -> None:
         """Decide by these settings from now on; those who wait keep their order. Their bands are set already."""
@@ -71,9 +82,11 @@ class ModelDesk:
         for ticket in waiting:
             self.line.push(ticket)
         ttft_s = settings.slo_ttft_s or settings.wait_max_s
+        self.served_lately = Served([band.share for band in settings.bands])
         self.delay = Delay(ttft_s * _TARGET_SHARE, max(2.0, ttft_s * _TARGET_SHARE))
         self.route = POLICIES[settings.routing](settings, Dice(settings.seed))
-        self.holdback.keep(settings.holdback_share)
+        for holdback in self.holdbacks:
+            holdback.keep(settings.holdback_share)
         self.retries.share = settings.retry_share
         self.hedger.share = settings.hedge_share
         for replica in self.pool.members.values():
@@ -81,12 +94,27 @@ class ModelDesk:
                 replica.limit = self.limit_of(replica)
                 self.pool.changed(replica)
 
+    def count_in(self, tickets: Iterable[Ticket], at: float) -> None:
+        """Begin to hold slots back anew, from those that run: for each band by those in it and above it.
+
+        So nothing is kept for guests less urgent than who is kept out.
+        """
+        share = self.settings.holdback_share
+        self.holdbacks = [Holdback(share, self._weight) for _ in self.settings.bands]
+        for ticket in tickets:
+            for lease in ticket.leases():
+                self._began(ticket, lease.strands, at)
+
+    def _began(self, ticket: Ticket, strands: int, at: float) -> None:
+        for holdback in self.holdbacks[ticket.band :]:
+            holdback.began(ticket.tenant, strands, at)
+
     # Getting to know a request.
 
     def size_up(self, ticket: Ticket) -> None:
         """Estimate what the request will take, and find its beginning's place in the index."""
         arrived = ticket.arrived
-        ticket.prompt_tokens = prompt = int(arrived.prompt_bytes * self.tokens_per_byte) + 1
+        ticket.prompt_tokens = prompt = int(self.size.at(arrived.prompt_bytes)) + 1
         answer = self.completion_tokens
         if arrived.max_tokens is not None and arrived.max_tokens < answer:
             answer = arrived.max_tokens
@@ -128,13 +156,22 @@ class ModelDesk:
     def refuse_the_hopeless(self, ticket: Ticket) -> None:
         """Refuse at once what would wait too long: better now, with a time to come back, than after the wait."""
         ahead = self.line.ahead(ticket.band, ticket.tenant)
-        wait_s = self.service.wait_s(ahead, self.pool.slots)
-        if wait_s > self.tolerable_s(ticket):
-            retry_after_s = min(60.0, max(1.0, wait_s - self.tolerable_s(ticket)))
+        left = self.served_lately.left_for(ticket.band, ticket.arrived.at)
+        wait_s = self.service.wait_s(ahead, self.pool.slots) / left
+        tolerable_s = self.tolerable_s(ticket)
+        caution = 1.0 if self.settings.slo_ttft_s is None else _CAUTION
+        too_long_s = wait_s - (tolerable_s - self.first_token_s(ticket)) / caution
+        if too_long_s > 0.0:
+            retry_after_s = min(60.0, max(1.0, too_long_s))
             raise Overloaded(
                 f"the platform is full: {ahead} wait before this request, which would wait about {wait_s:.0f} s",
                 retry_after_s=retry_after_s,
             )
+
+    def first_token_s(self, ticket: Ticket) -> float:
+        """How long the prompt alone should take, with a little room; 0 until something was measured."""
+        pace = self.pool.pace
+        return _ROOM * (pace.base_s + ticket.prompt_tokens * pace.token_s) if pace.known else 0.0
 
     def tolerable_s(self, ticket: Ticket) -> float:
         """What wait is worth starting: with a target for the first token, no longer than that."""
@@ -234,12 +271,15 @@ class ModelDesk:
 
     def _drop(self, ticket: Ticket, waited_s: float, at: float) -> bool:
         patience = self.settings.bands[ticket.band].patience
-        return self.delay.too_late(waited_s / patience) or self.too_late(ticket, at)
+        worthless = self.settings.slo_ttft_s is not None and (
+            waited_s + self.first_token_s(ticket) > self.tolerable_s(ticket)
+        )
+        return worthless or self.delay.too_late(waited_s / patience) or self.too_late(ticket, at)
 
     def held_back(self, ticket: Ticket, at: float) -> bool:
         """Whether the slots still free are kept for other tenants."""
         pool = self.pool
-        return self.holdback.keeps_out(ticket.tenant, pool.slots - pool.load, pool.slots, at)
+        return self.holdbacks[ticket.band].keeps_out(ticket.tenant, pool.slots - pool.load, pool.slots, at)
 
     def look_again(self, at: float) -> bool:
         """Slots are free and somebody waits: whether ``kept_until`` now says something new.
@@ -247,7 +287,8 @@ class ModelDesk:
         They may be kept for a guest who does not come, while those that run here run for long.
         """
         slots = self.pool.slots
-        kept_until = self.holdback.kept_until(slots - self.pool.load, slots, at)
+        times = [holdback.kept_until(slots - self.pool.load, slots, at) for holdback in self.holdbacks]
+        kept_until = min((until for until in times if until is not None), default=None)
         new = kept_until is not None and kept_until != self.kept_until
         if kept_until is not None:
             self.kept_until = kept_until
@@ -266,6 +307,7 @@ class ModelDesk:
         resume = ticket.seen and ticket.attempts > 1
         ticket.lease = lease
         ticket.step("dispatch")
+        self.served_lately.note(ticket.band, at)
         effects.append(Dispatch(ticket.name, lease.replica.name, ticket.attempts, resume, prefix + choice.why))
         if ticket.attempts == 1:
             self.retries.first(at)
@@ -311,13 +353,14 @@ class ModelDesk:
         )
         if ticket.chain:
             self.index.insert(replica, ticket.chain, depth)
-        self.holdback.began(ticket.tenant, strands, at)
+        self._began(ticket, strands, at)
         return lease
 
     def release(self, ticket: Ticket, lease: Lease, at: float) -> None:
         """Give a lease back."""
         self.pool.give_back(lease)
-        self.holdback.ended(ticket.tenant, lease.strands, at)
+        for holdback in self.holdbacks[ticket.band :]:
+            holdback.ended(ticket.tenant, lease.strands, at)
 
     # Learning.
 
@@ -326,7 +369,6 @@ class ModelDesk:
         at, replica = event.at, lease.replica
         took_s = at - lease.at
         pace = replica.pace
-        expected_s = pace.base_s + lease.ahead_tokens * pace.token_s
         prompt, cached = event.prompt_tokens, event.cached_tokens
         ahead = lease.ahead_tokens
         if prompt and lease.strands == 1 and not ticket.usage.prompt_tokens:  # it speaks of this attempt
@@ -334,6 +376,7 @@ class ModelDesk:
             if ticket.chain:
                 self.index.correct(replica, lease.cached_tokens, cached)
             self._learn_size(ticket, prompt)
+        expected_s = pace.base_s + ahead * pace.token_s
         pace.prefilled(ahead, took_s)
         if replica.limit is not None:
             replica.limit.first_token(took_s, expected_s, replica.cost, at)
@@ -342,10 +385,10 @@ class ModelDesk:
             self.hedger.heard(ticket.name, at - ticket.at)  # since its first copy was sent
 
     def _learn_size(self, ticket: Ticket, prompt_tokens: int) -> None:
-        arrived = ticket.arrived
-        if arrived.prompt_bytes >= 64:  # of very short ones the template is most
-            ratio = prompt_tokens / arrived.prompt_bytes
-            self.tokens_per_byte += 0.05 * (min(2.0, ratio) - self.tokens_per_byte)
+        self._sized += 1
+        if self._sized > _SIZED_ALL and self._sized % _SIZED_EACH:
+            return  # it is known well by now, and drifts slowly
+        self.size.add(ticket.arrived.prompt_bytes, prompt_tokens)
         if 2 <= len(ticket.chain) < _BLOCKS_MAX:  # of a longer prompt, no more than these were told
             self.index.learn(prompt_tokens, len(ticket.chain))
 

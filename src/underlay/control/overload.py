@@ -7,13 +7,19 @@ told at once than answered after giving up. It refuses to know who waits: that i
 
 from __future__ import annotations
 
-from math import inf
+from collections.abc import Sequence
+from math import exp, inf
 
 #: How much a measurement weighs after the next one: some fifty count.
 _FADE = 0.98
 #: Who is sent away is told to come back within these bounds: sooner is a hammer, later is a guess.
 _RETRY_MIN_S = 1.0
 _RETRY_MAX_S = 60.0
+#: What was served so long ago counts a third, and a band is never reckoned to get less than this of the service.
+_LATELY_S = 5.0
+_LEFT_MIN = 0.02
+#: A few dispatches prove nothing: where one slot is all there is, the only one lately is not all that ever will be.
+_FEW = 4.0
 
 
 class Delay:
@@ -76,3 +82,28 @@ class Service:
     def retry_after_s(self, ahead: int, slots: int) -> float:
         """When coming back makes sense to one that was sent away: when so many should have been served."""
         return min(max(self.wait_s(ahead, slots), _RETRY_MIN_S), _RETRY_MAX_S)
+
+
+class Served:
+    """How much of a pool each band was given lately, for those who ask how long they would wait behind others."""
+
+    __slots__ = ("_rates", "_seen_at", "_shares")
+
+    def __init__(self, shares: Sequence[float]) -> None:
+        self._shares = shares
+        self._rates = [0.0] * len(shares)
+        self._seen_at = [0.0] * len(shares)
+
+    def note(self, band: int, at: float) -> None:
+        """A request of this band was given a replica."""
+        self._rates[band] = self._rate(band, at) + 1.0
+        self._seen_at[band] = at
+
+    def left_for(self, band: int, at: float) -> float:
+        """The part of the service that the bands above this one leave to it; its own share at least."""
+        rates = [self._rate(each, at) for each in range(len(self._rates))]
+        left = 1.0 - sum(rates[:band]) / (sum(rates) + _FEW)
+        return max(left, self._shares[band], _LEFT_MIN)
+
+    def _rate(self, band: int, at: float) -> float:
+        return self._rates[band] * exp((self._seen_at[band] - at) / _LATELY_S)

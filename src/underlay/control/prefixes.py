@@ -19,8 +19,8 @@ from hashlib import blake2b
 
 from .fleet import SCAN_MAX, Replica, Segment
 
-#: Tokens of a block until prompts were counted: 64 bytes of English.
-_BLOCK_TOKENS = 16.0
+#: Tokens of a block until prompts were counted: 128 bytes of English.
+_BLOCK_TOKENS = 32.0
 #: How much of a prompt's count remains after the next one: some fifty count.
 _FADE = 0.98
 #: What a reply that found nothing takes from the assumed size, and what one that found all gives back: at rest

@@ -49,6 +49,7 @@ from underlay.live.warming import warm
 log = structlog.get_logger("underlay.platform")
 
 _KEYS_S = 0.5
+_LEDGER_S = 60.0
 _MARK_S = 5.0
 _SESSION_KEY_S = 3_600.0
 _WARM_AFTER_S = 1.0
@@ -122,7 +123,9 @@ class Platform:
         with Store(self.data_dir) as store, contextlib.closing(StoreWriter(self.data_dir)) as writer:
             self.store, self.writer = store, writer
             cut_off = journal_file.settle_old(self.data_dir, store, writer)
-            writer.flush()  # who looks at the ledger from here on sees it whole
+            # Who looks at the ledger from here on must see it whole: budgets are reckoned from it, once.
+            if not await asyncio.to_thread(writer.flush, _LEDGER_S):
+                log.error("the ledger cannot be written", effect="budgets may count too little in this run")
             if cut_off:
                 log.warning("an earlier run was cut off", requests=cut_off, settled="by what they had used")
             self._assemble()
@@ -182,7 +185,11 @@ class Platform:
     async def _serve(self, announce: Announce, progress: Progress) -> None:
         console_socket = _bind(self.settings.console.host, self.settings.console.port)
         console_port = console_socket.getsockname()[1]
-        host, port = await self.gateway.listen()
+        try:
+            host, port = await self.gateway.listen()
+        except BaseException:
+            console_socket.close()
+            raise
         self.views.urls = (_url(host, port), _url(self.settings.console.host, console_port))
         names = {self.settings.console.host, "127.0.0.1", "localhost"}
         self._origins = frozenset(f"http://{name}:{console_port}" for name in names)

@@ -77,9 +77,12 @@ async def _warm_slot(driver: Driver, status: ReplicaStatus, slots: Slots | None,
     request = driver.adapter(status.model).warm(slot)
     if request is None or (slots is not None and seat is None):
         return  # somebody was quicker
-    read = await _ask(driver, status, request)
-    if seat is not None:
-        seat.give_back(time.monotonic(), clean=read, public=True)
+    read = False
+    try:
+        read = await _ask(driver, status, request)
+    finally:
+        if seat is not None:
+            seat.give_back(time.monotonic(), clean=read, public=True)
 
 
 async def _ask(driver: Driver, status: ReplicaStatus, request: EngineRequest) -> bool:
@@ -90,6 +93,8 @@ async def _ask(driver: Driver, status: ReplicaStatus, request: EngineRequest) ->
         async with asyncio.timeout(_REPLY_S):
             await reply.over
     except TimeoutError:
-        call.abort()
         return False
+    finally:
+        if not reply.over.done() or reply.over.cancelled():
+            call.abort()  # too slow, or we are stopping: the engine need not go on
     return reply.well

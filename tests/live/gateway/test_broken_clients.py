@@ -153,6 +153,19 @@ async def test_while_it_waits_in_line(tmp_path, dialect):
         place.check_books()
 
 
+@by_dialect
+async def test_while_the_engine_says_nothing(tmp_path, dialect):
+    """No word will come that could show that nobody listens: the connection itself has to go."""
+    async with a_place_with_a_neighbour(tmp_path) as (place, neighbour):
+        for tokens in range(4):
+            line = Line(place).send(wanted(place, dialect, f"[[tokens=9 hang={tokens}]]", stream=True))
+            await place.settles(2)
+            await asyncio.sleep(0.01)
+            line.snap()
+            await line.over.wait()
+            await _back_to_the_neighbour(place, neighbour)
+
+
 async def test_while_its_answer_moves_to_another_replica(tmp_path):
     """The replica is lost and the client leaves, in either order and any turns apart."""
     async with a_place_with_a_neighbour(tmp_path, engines=3) as (place, neighbour):
