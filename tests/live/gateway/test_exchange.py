@@ -326,3 +326,14 @@ async def test_json_of_a_replay_is_json(place):
     await place.post("/v1/completions", {"model": "m", "prompt": "hi"}, idempotency_key="k")
     again = await place.post("/v1/completions", {"model": "m", "prompt": "hi"}, idempotency_key="k")
     assert json.loads(again.body)["object"] == "text_completion"
+
+
+async def test_what_is_left_of_a_deadline_goes_on_to_the_engine(tmp_path):
+    async with opened(tmp_path) as place:
+        told = []
+        call = place.driver.pool.call
+        place.driver.pool.call = lambda *args: (told.append(args[3]), call(*args))[1]
+        await place.ask(DIALECTS[0], "quick", x_underlay_deadline_ms=8000)
+        await place.ask(DIALECTS[0], "whenever")
+    assert 1 <= int(told[0].split(b"x-underlay-deadline-ms: ")[1].split(b"\r\n")[0]) <= 8000
+    assert b"deadline" not in told[1]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from underlay.control.delivery import StrandProgress
 from underlay.control.effects import Admitted, Cancel, Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished, FirstToken, Progress
+from underlay.dialects.delivery import DEADLINE
 from underlay.dialects.wire import Writer
 from underlay.domain.answer import EngineEvent, Receipt, Resume, StrandEnd, Timings, Usage
 from underlay.domain.errors import UnderlayError
@@ -72,7 +73,7 @@ class Generation(Exchange):
         self._end_if_all_ended(attempt)
 
     def _ask_strands(self, attempt: Attempt, address: Address, *, again: bool) -> None:
-        extra = f"traceparent: {self.trail.traceparent}\r\n".encode()
+        extra = f"traceparent: {self.trail.traceparent}\r\n{self._deadline_header()}".encode()
         prompt = self.ask.prompt
         salt, opening = self.driver.salt(self.tenant), self.adapter.opening(prompt)
         for index, strand in enumerate(self.strands):
@@ -85,6 +86,13 @@ class Generation(Exchange):
                 call.call = self.driver.pool.call(address, request, call, extra)
                 if self._paused:
                     call.call.pause()
+
+    def _deadline_header(self) -> str:
+        """What is left of the caller's deadline, for engines that are gateways themselves."""
+        if self.ask.deadline_s is None or self.first_token_at is not None:
+            return ""
+        left_ms = max(1, int((self.ask.deadline_s - (self.driver.clock() - self.trail.began_at)) * 1e3))
+        return f"{DEADLINE}: {left_ms}\r\n"
 
     def _take_up(self, strand: StrandProgress, *, again: bool) -> Resume | None:
         """Where this strand begins in a new attempt; ends it here if nothing is left to ask for."""
