@@ -63,8 +63,8 @@ class DeskSettings(Struct, frozen=True):
 
     Waiting: ``waiting_max`` bounds the line, ``wait_max_s`` the time in it. ``slo_ttft_s`` is how soon a first
     token is worth having (none: within ``wait_max_s``): a standing line longer than a quarter of it is overload.
-    ``holdback_share`` of the slots is kept from tenants that have their fair part already, while others are
-    about.
+    ``holdback_share`` of the slots, and more as others' arrivals need, is kept from tenants that have had more than
+    their part lately, while others are about.
 
     Overload: ``adaptive`` lets measured latencies lower what a replica is given below its slots.
 

@@ -173,7 +173,7 @@ class DeskSection(_Section):
     slo_ttft_s: Seconds | None = Field(
         None, description="how soon a first token is worth having; none: within wait_max_s"
     )
-    holdback_share: Share = Field(0.1, description="slots kept from tenants that have their part, while others ask")
+    holdback_share: Share = Field(0.1, description="least part of the slots kept from greedy tenants; 0: none")
     adaptive: bool = Field(True, description="let measured latencies lower what a replica is given at a time")
     attempts_max: Count = Field(3, description="replicas one request may be given to")
     strikes_max: Count = Field(3, description="failures in a row that make a replica suspect")
