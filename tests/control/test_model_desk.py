@@ -4,7 +4,16 @@ import pytest
 from tests.control.builders import MODEL, NOW_S, Bench, key, kinds, the
 
 from underlay.control.effects import Dispatch, Hold, Refuse, WakeAt
-from underlay.control.events import ClientGone, Finished, FirstToken, KeyChanged, Progress, ReplicaLost, Tick
+from underlay.control.events import (
+    AttemptFailed,
+    ClientGone,
+    Finished,
+    FirstToken,
+    KeyChanged,
+    Progress,
+    ReplicaLost,
+    Tick,
+)
 from underlay.domain.answer import Usage
 from underlay.domain.policy import Band
 
@@ -481,3 +490,16 @@ def test_a_guest_who_comes_again_is_expected_for_longer():
         alarms.append(bench.at - NOW_S)
         bench.tell(Tick(bench.at))
     assert alarms == [30, 50]
+
+
+def test_a_stream_that_was_seen_does_not_wait_for_a_slow_start():
+    """Its caller looks at half an answer; that a replica is cold yet is the lesser evil."""
+    bench = Bench(replicas=1, slots=4, slow_start_s=8.0)
+    for number in range(3):
+        bench.arrive(f"t{number}", streaming=True)
+        bench.tell(FirstToken(NOW_S, f"t{number}", 1, 10, 0))
+    bench.see("r2", slots=4)
+    bench.arrive("t3", streaming=True)
+    assert bench.load("r2") == bench.desk.replicas["r2"].capacity == 1  # it has all that it gets for now
+    effects = bench.tell(AttemptFailed(NOW_S, "t0", 1, "reset", 5))
+    assert the(Dispatch, effects).replica == "r2"

@@ -299,6 +299,8 @@ class ModelDesk:
         candidates: Sequence[Replica] = self.pool.open
         if ticket.strands > 1 or ticket.tried:
             candidates = self._candidates(ticket)
+        if not candidates and ticket.seen:
+            candidates = self._any_slot(ticket)
         if not candidates:
             return False
         ticket.at = at
@@ -342,6 +344,11 @@ class ModelDesk:
         if tried and any(r.state == "ready" and r.name not in tried for r in self.pool.members.values()):
             opened = [replica for replica in opened if replica.name not in tried]
         return [replica for replica in opened if replica.takes(strands)]
+
+    def _any_slot(self, ticket: Ticket) -> Sequence[Replica]:
+        """Who has a slot free, though it starts slowly or bears less now: a caller in mid-answer comes first."""
+        free = [r for r in self.pool.members.values() if r.state == "ready" and r.load + ticket.strands <= r.slots]
+        return [replica for replica in free if replica.name not in ticket.tried] or free
 
     def _lease(self, ticket: Ticket, choice: Choice, at: float) -> Lease:
         replica, cached, _, depth = choice
