@@ -1,1 +1,1 @@
-"""Equations and catalogues: step times, watts, links, tariffs. Empty until the twin needs it."""
+"""Equations and catalogues: accelerators, models, step times. Figures are data, each with its source."""

@@ -1,0 +1,213 @@
+"""How long does one step of an engine take?
+
+An engine with continuous batching works in steps: each computes the next token of every decoding sequence and, in
+what is left of its token budget, a chunk of one or more prompts. The time of a step depends on four sums only, the
+prompt tokens P in it, the token pairs that their attention looks at, the decoding sequences B and the tokens S that
+those have in the KV cache:
+
+    T = G + (P > 0)·(b0 + b1·P + b2·pairs)·m + (B > 0)·(a0 + aB·B + aS·S)·m + h
+
+where G, the time of all matrix products, is a table: by B in a step that only decodes, by P + B in one with
+prompt tokens. Only a table carries the floor of reading all weights, the tiles of the tensor cores and the experts
+that wake one after the other; straight lines were tried in its place and miss by tens of per cent. m = 1 + kappa·B
+in a step that mixes prompts and decoding, as its attention costs more than the sum of both; 1 otherwise. h is
+what the host does in each step. That S is enough, and not the length of each sequence, was measured: a spread of
+lengths in the batch moves the attention of a step by about 5 % of the spread.
+
+A stretch of steps that only decode has a closed form: each sequence grows by one token in each step, so step j
+(from 0) costs ``first_s + j·growth_s``, and k steps cost an arithmetic series.
+
+Refused here: schedules, queues, clocks, and what a token means. Whoever calls forms the batch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import sqrt
+from typing import NamedTuple
+
+#: Batches whose cost is kept ready; beyond it is reckoned anew each time.
+_READY_SEQUENCES = 1024
+
+
+class Curve:
+    """A table over a whole number of tokens or sequences, straight between its knots.
+
+    Below the first knot its value holds (a step reads all weights whatever it computes); beyond the last one the
+    slope of the last piece goes on.
+    """
+
+    __slots__ = ("_slopes", "knots", "values_s")
+
+    def __init__(self, knots: Sequence[float], values_s: Sequence[float]) -> None:
+        if len(knots) != len(values_s) or not knots:
+            raise ValueError(f"A curve needs a value for each knot, got {len(knots)} and {len(values_s)}.")
+        pairs = list(pairwise(knots))
+        if any(before >= after for before, after in pairs):
+            raise ValueError("The knots of a curve must rise.")
+        self.knots = tuple(float(knot) for knot in knots)
+        self.values_s = tuple(float(value) for value in values_s)
+        rises = [after - before for before, after in pairwise(values_s)]
+        slopes = [rise / (after - before) for rise, (before, after) in zip(rises, pairs, strict=True)]
+        # One slope for each knot; the last one is that of the last piece, never falling: more work is not quicker.
+        self._slopes = (*slopes, max(slopes[-1], 0.0)) if slopes else (0.0,)
+
+    def at(self, count: float) -> float:
+        """The seconds at this count."""
+        index = bisect_right(self.knots, count) - 1
+        if index < 0:
+            return self.values_s[0]
+        return self.values_s[index] + (count - self.knots[index]) * self._slopes[index]
+
+    def times(self, factor: float) -> Curve:
+        """The same curve with all its seconds times ``factor``."""
+        return Curve(self.knots, [value * factor for value in self.values_s])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Curve) and (self.knots, self.values_s) == (other.knots, other.values_s)
+
+    def __hash__(self) -> int:
+        return hash((self.knots, self.values_s))
+
+    def __repr__(self) -> str:
+        return f"Curve(to {self.knots[-1]:g}: {self.values_s[-1]:.6f} s)"
+
+
+class Stretch(NamedTuple):
+    """Steps that only decode, with nobody coming or going: step j, from 0, takes ``first_s + j * growth_s``.
+
+    ``first_s`` is above 0: of a batch of nobody there is no stretch.
+    """
+
+    first_s: float
+    growth_s: float
+
+    def total_s(self, steps: int) -> float:
+        """The time of the first ``steps`` steps."""
+        return steps * (self.first_s + self.growth_s * 0.5 * (steps - 1))
+
+    def step_s(self, step: int) -> float:
+        """The time of one step, counted from 0."""
+        return self.first_s + step * self.growth_s
+
+    def steps_to(self, elapsed_s: float) -> int:
+        """How many steps until ``elapsed_s`` (finite) is reached: the fewest that take at least so long."""
+        if elapsed_s <= 0.0:
+            return 0
+        steps = self._root(elapsed_s)
+        # The root is exact but for rounding: its neighbours decide.
+        while steps > 0 and self.total_s(steps - 1) >= elapsed_s:
+            steps -= 1
+        while self.total_s(steps) < elapsed_s:
+            steps += 1
+        return steps
+
+    def steps_within(self, elapsed_s: float) -> int:
+        """How many whole steps fit into ``elapsed_s``."""
+        steps = self.steps_to(elapsed_s)
+        return steps if steps == 0 or self.total_s(steps) <= elapsed_s else steps - 1
+
+    def _root(self, elapsed_s: float) -> int:
+        """Near the solution of ``total_s(k) = elapsed_s``; of its two forms the one that subtracts nothing."""
+        half = 0.5 * self.growth_s
+        linear = self.first_s - half
+        root = sqrt(linear * linear + 4.0 * half * elapsed_s)
+        if linear < 0.0:
+            return int((root - linear) / self.growth_s)
+        return int(2.0 * elapsed_s / (linear + root))
+
+
+def attention_pairs(chunk_tokens: int, cached_tokens: int) -> float:
+    """The token pairs that the attention of a chunk looks at: each token of it, at all before it."""
+    return chunk_tokens * (cached_tokens + 0.5 * chunk_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class StepCoefficients:
+    """What a step of one engine, model, accelerator and parallelism costs, in seconds (see the formula above).
+
+    ``decode`` and ``mixed`` are G by decoding sequences and by tokens. ``mixed_slowdown`` is kappa. A step of
+    nothing takes no time.
+    """
+
+    decode: Curve
+    mixed: Curve
+    decode_fixed_s: float
+    decode_sequence_s: float
+    decode_kv_token_s: float
+    prefill_fixed_s: float
+    prefill_token_s: float
+    prefill_pair_s: float
+    mixed_slowdown: float = 0.0
+    host_s: float = 0.0
+    #: The part of a decode-only step that depends on the batch alone, for each batch up to ``_READY_SEQUENCES``.
+    _ready_s: list[float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if min(self.decode.values_s[0], self.mixed.values_s[0]) <= 0.0:
+            raise ValueError("A step takes some time: the tables must hold numbers above 0.")
+        ready = [self._batch_s(sequences) for sequences in range(_READY_SEQUENCES + 1)]
+        object.__setattr__(self, "_ready_s", ready)
+
+    def _batch_s(self, sequences: int) -> float:
+        attention_s = self.decode_fixed_s + self.decode_sequence_s * sequences
+        return self.decode.at(sequences) + attention_s + self.host_s
+
+    def step_s(
+        self, prefill_tokens: int, decode_sequences: int, kv_tokens: int, prefill_pairs: float | None = None
+    ) -> float:
+        """The time of one step.
+
+        ``kv_tokens`` is the sum of the contexts of the decoding sequences; ``prefill_pairs`` the sum of
+        ``attention_pairs`` over the chunks in the step (by default that of one new prompt).
+        """
+        if prefill_tokens <= 0:
+            return self.decode_step_s(decode_sequences, kv_tokens)
+        pairs = 0.5 * prefill_tokens * prefill_tokens if prefill_pairs is None else prefill_pairs
+        attention_s = self.prefill_fixed_s + self.prefill_token_s * prefill_tokens + self.prefill_pair_s * pairs
+        if decode_sequences > 0:
+            attention_s += self.decode_fixed_s + self.decode_sequence_s * decode_sequences
+            attention_s += self.decode_kv_token_s * kv_tokens
+            attention_s *= 1.0 + self.mixed_slowdown * decode_sequences
+        return self.mixed.at(prefill_tokens + decode_sequences) + attention_s + self.host_s
+
+    def decode_step_s(self, decode_sequences: int, kv_tokens: int) -> float:
+        """The time of a step that only decodes."""
+        if decode_sequences <= 0:
+            return 0.0
+        if decode_sequences <= _READY_SEQUENCES:
+            return self._ready_s[decode_sequences] + self.decode_kv_token_s * kv_tokens
+        return self._batch_s(decode_sequences) + self.decode_kv_token_s * kv_tokens
+
+    def decode_stretch(self, decode_sequences: int, kv_tokens: int) -> Stretch:
+        """Steps that only decode from here on: the first sees ``kv_tokens``, each next one more per sequence."""
+        first_s = self.decode_step_s(decode_sequences, kv_tokens)
+        return Stretch(first_s, self.decode_kv_token_s * decode_sequences)
+
+    def prefill_s(self, tokens: int, cached_tokens: int = 0) -> float:
+        """The time of a prompt's ``tokens`` after its first ``cached_tokens``, alone in one step."""
+        return self.step_s(tokens, 0, 0, attention_pairs(tokens, cached_tokens))
+
+    def throttled(self, slowdown: float) -> StepCoefficients:
+        """The same on an accelerator whose clock is ``slowdown`` times slower (1: as it is).
+
+        What computes takes longer; reading the KV cache and the work of the host do not, as neither memory nor host
+        is throttled. Small batches read weights most of the time, so for them this errs on the slow side.
+        """
+        if slowdown < 1.0:
+            raise ValueError(f"A slowdown is at least 1, got {slowdown:g}.")
+        return StepCoefficients(
+            decode=self.decode.times(slowdown),
+            mixed=self.mixed.times(slowdown),
+            decode_fixed_s=self.decode_fixed_s * slowdown,
+            decode_sequence_s=self.decode_sequence_s * slowdown,
+            decode_kv_token_s=self.decode_kv_token_s,
+            prefill_fixed_s=self.prefill_fixed_s * slowdown,
+            prefill_token_s=self.prefill_token_s * slowdown,
+            prefill_pair_s=self.prefill_pair_s * slowdown,
+            mixed_slowdown=self.mixed_slowdown,
+            host_s=self.host_s,
+        )

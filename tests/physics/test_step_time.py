@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from underlay.physics.step_time import Curve, StepCoefficients, Stretch, attention_pairs
+
+COST = StepCoefficients(
+    decode=Curve([1, 8, 64], [5e-3, 6e-3, 9e-3]),
+    mixed=Curve([1, 64, 512, 2048], [5e-3, 9e-3, 11e-3, 40e-3]),
+    decode_fixed_s=0.4e-3,
+    decode_sequence_s=3e-6,
+    decode_kv_token_s=41e-9,
+    prefill_fixed_s=0.6e-3,
+    prefill_token_s=0.6e-6,
+    prefill_pair_s=0.8e-9,
+    mixed_slowdown=0.01,
+    host_s=0.5e-3,
+)
+
+batches = st.integers(1, 2000)
+contexts = st.integers(1, 5_000_000)
+
+
+def test_the_curve_is_straight_between_its_knots_flat_before_and_goes_on_after() -> None:
+    curve = Curve([2, 4, 8], [1.0, 3.0, 4.0])
+    assert [curve.at(count) for count in (1, 2, 3, 4, 6, 8, 12)] == [1.0, 1.0, 2.0, 3.0, 3.5, 4.0, 5.0]
+
+
+def test_a_curve_that_falls_at_its_end_does_not_fall_for_ever() -> None:
+    assert Curve([1, 2], [5.0, 4.0]).at(1_000_000) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("knots", "values"), [([], []), ([1, 2], [1.0]), ([2, 1], [1.0, 2.0]), ([1, 1], [1.0, 2.0])]
+)
+def test_a_broken_table_is_refused(knots: list[int], values: list[float]) -> None:
+    with pytest.raises(ValueError, match="curve"):
+        Curve(knots, values)
+
+
+def test_a_step_of_nothing_takes_no_time() -> None:
+    assert COST.step_s(0, 0, 0) == 0.0
+
+
+def test_a_step_adds_matrices_attention_and_host() -> None:
+    decode_ms = 6 + 0.4 + 8 * 3e-3 + 10_000 * 41e-6 + 0.5
+    assert COST.step_s(0, 8, 10_000) == pytest.approx(decode_ms * 1e-3)
+    prefill_ms = 11 + 0.6 + 512 * 0.6e-3 + 512 * (1024 + 256) * 0.8e-6 + 0.5
+    assert COST.step_s(512, 0, 0, attention_pairs(512, 1024)) == pytest.approx(prefill_ms * 1e-3)
+    assert COST.prefill_s(512, 1024) == pytest.approx(prefill_ms * 1e-3)
+
+
+def test_a_mixed_step_pays_more_for_attention_than_both_parts() -> None:
+    apart = 0.6 + 504 * 0.6e-3 + 504 * 252 * 0.8e-6 + 0.4 + 8 * 3e-3 + 10_000 * 41e-6
+    assert COST.step_s(504, 8, 10_000) == pytest.approx((11 + apart * 1.08 + 0.5) * 1e-3)
+
+
+@given(batches, contexts)
+def test_more_work_never_takes_less_time(sequences: int, kv_tokens: int) -> None:
+    assert COST.decode_step_s(sequences + 1, kv_tokens) >= COST.decode_step_s(sequences, kv_tokens) > 0
+    assert COST.decode_step_s(sequences, kv_tokens + 1) > COST.decode_step_s(sequences, kv_tokens)
+
+
+@given(batches, contexts, st.integers(0, 3000))
+def test_a_stretch_equals_its_steps_one_by_one(sequences: int, kv_tokens: int, steps: int) -> None:
+    one_by_one = sum(COST.decode_step_s(sequences, kv_tokens + step * sequences) for step in range(steps))
+    stretch = COST.decode_stretch(sequences, kv_tokens)
+    assert stretch.total_s(steps) == pytest.approx(one_by_one, rel=1e-12, abs=1e-12)
+    assert stretch.step_s(steps) == pytest.approx(COST.decode_step_s(sequences, kv_tokens + steps * sequences))
+
+
+@given(st.floats(1e-6, 1.0), st.floats(0.0, 1e-2), st.floats(-1.0, 1e5))
+def test_the_step_that_reaches_a_time_is_the_first_that_does(first_s: float, growth_s: float, at_s: float) -> None:
+    stretch = Stretch(first_s, growth_s)
+    steps = stretch.steps_to(at_s)
+    assert stretch.total_s(steps) >= min(at_s, stretch.total_s(steps))
+    assert at_s <= 0.0 or stretch.total_s(steps) >= at_s > stretch.total_s(steps - 1)
+    within = stretch.steps_within(at_s)
+    assert at_s <= 0.0 or stretch.total_s(within) <= at_s < stretch.total_s(within + 1)
+
+
+def test_a_throttled_accelerator_computes_slower_but_reads_its_cache_as_before() -> None:
+    slow = COST.throttled(1.5)
+    assert slow.prefill_s(2048) > 1.4 * COST.prefill_s(2048)
+    assert slow.decode_stretch(64, 100).growth_s == COST.decode_stretch(64, 100).growth_s
+    assert COST.throttled(1.0) == COST
+    with pytest.raises(ValueError, match="at least 1"):
+        COST.throttled(0.5)
