@@ -1,0 +1,90 @@
+"""Memory in slots: each holds one request at a time and keeps its tokens for whoever begins alike (llama.cpp).
+
+There is nothing to run out of, so nobody is preempted: whoever has a slot has all of its context. Not modelled: a
+context that slots share, and the store of prompts beside them in the host's memory (cache-ram).
+"""
+
+from __future__ import annotations
+
+from .request import Request
+from .rules import SlotRules
+
+
+class SlotMemory:
+    """The slots of one replica."""
+
+    __slots__ = ("_contents", "_idle", "_link", "_similarity", "room_blocks", "tries_again")
+
+    def __init__(self, rules: SlotRules) -> None:
+        self.room_blocks = 1 << 60  # who has a slot has room
+        self.tries_again = False
+        self._link = rules.link_tokens
+        self._similarity = rules.similarity
+        self._contents: list[tuple[int, ...]] = [()] * rules.slots
+        #: Idle slots, the one that was idle longest first.
+        self._idle: dict[int, None] = dict.fromkeys(range(rules.slots))
+
+    def fits(self, request: Request) -> bool:
+        """Could it ever be computed? Whatever a slot cannot hold the engine has cut before."""
+        return request.goal > 0
+
+    def steps(self, wanted: int) -> int:
+        """How many steps, up to ``wanted``, the decoding sequences can take."""
+        return wanted
+
+    def admit(self, request: Request, left_tokens: int) -> bool:  # noqa: ARG002 -- a slot has room for all
+        """Give a request the slot that suits it best, if any is idle."""
+        idle = self._idle
+        if not idle:
+            return False
+        slot, common = next(iter(idle)), 0
+        if request.links:
+            for other in idle:
+                shared = _common_links(self._contents[other], request.links)
+                if shared > common:
+                    slot, common = other, shared
+            if common * self._link <= self._similarity * request.prompt_tokens:
+                slot = next(iter(idle))
+                common = _common_links(self._contents[slot], request.links)
+        del idle[slot]
+        request.slot = slot
+        request.computed = request.cached_tokens = min(common * self._link, request.prompt_tokens - 1)
+        return True
+
+    def exhausted(self) -> None:
+        """Never: there is nothing to run out of."""
+        raise AssertionError("a slot has room for all that it was given to")
+
+    def extend(self, request: Request, tokens: int) -> bool:
+        """Compute the next ``tokens`` of a prompt."""
+        request.computed += tokens
+        return True
+
+    def take(self, request: Request, tokens: int) -> None:
+        """The same, where there is certainly room."""
+        request.computed += tokens
+
+    def joins(self, request: Request) -> None:
+        """A prompt is computed; its slot is its own as before."""
+
+    def leaves(self, request: Request, preempted: bool = False) -> None:
+        """Leave a slot, and in it what was computed."""
+        assert not preempted, "a slot is never taken away"
+        self._contents[request.slot] = request.links[: request.computed // self._link]
+        self._idle[request.slot] = None
+
+    def abandons(self, request: Request, preempted: bool = False) -> None:
+        """Leave a slot before the prompt is computed."""
+        self.leaves(request, preempted)
+
+
+def _common_links(held: tuple[int, ...], links: tuple[int, ...]) -> int:
+    """How many links two chains begin with; as each stands for all before it, halving finds the last one."""
+    low, high = 0, min(len(held), len(links))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if held[middle - 1] == links[middle - 1]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

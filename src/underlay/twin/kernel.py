@@ -1,0 +1,105 @@
+"""The clock of the modelled world: what happens next, by whose chance, and what it leaves behind.
+
+One heap of appointments, one time. Appointments at the same time are kept in the order of ``rank``, then in that in
+which they were made, so a run is the same on every machine. Chance comes from streams by name, so that what is
+added to one subsystem changes the throws of no other. The trace folds whatever is noted into one hash: equal seeds
+give equal hashes, and a hash that differs says that something depended on more than the seed.
+
+An appointment is a bound method (or function) and what to hand it. So the kernel with all its actors is data:
+a snapshot is a copy of it, and running both gives the same end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from hashlib import blake2b
+from heapq import heappop, heappush
+from math import inf
+from random import Random
+from struct import Struct
+from typing import Any
+
+Action = Callable[[float, Any], None]
+
+_NOTE = Struct("<dqq")
+_FOLD_BYTES = 1 << 16  # notes are hashed by the page: one digest for each would cost more than what it notes
+
+
+class Trace:
+    """A hash over everything noted, in order."""
+
+    __slots__ = ("_digest", "_pending", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = b""
+        self._pending = bytearray()
+
+    def note(self, at: float, what: int, number: int) -> None:
+        """Note that something happened: two whole numbers below 2**63 say what and to whom."""
+        self.count += 1
+        self._pending += _NOTE.pack(at, what, number)
+        if len(self._pending) >= _FOLD_BYTES:
+            self._fold()
+
+    def hash(self) -> str:
+        """The hash up to now; noting goes on after it as if nobody had asked."""
+        return blake2b(self._digest + self._pending, digest_size=16).hexdigest()
+
+    def _fold(self) -> None:
+        self._digest = blake2b(self._digest + self._pending, digest_size=16).digest()
+        self._pending.clear()
+
+
+class Kernel:
+    """The heap clock. ``at`` is now, in seconds from 0; ``check``, if given, runs after everything that happens."""
+
+    __slots__ = ("_count", "_heap", "_seed", "_streams", "at", "check", "events", "trace")
+
+    def __init__(self, seed: int, check: Callable[[], None] | None = None) -> None:
+        self.at = 0.0
+        self.events = 0
+        self.check = check
+        self.trace = Trace()
+        self._seed = seed
+        self._streams: dict[str, Random] = {}
+        self._heap: list[tuple[float, int, int, Action, Any]] = []
+        self._count = 0
+
+    def stream(self, name: str) -> Random:
+        """The dice of a subsystem: the same for the same seed and name, whatever other subsystems throw."""
+        stream = self._streams.get(name)
+        if stream is None:
+            seed = blake2b(f"{self._seed} {name}".encode(), digest_size=8).digest()
+            stream = self._streams[name] = Random(int.from_bytes(seed, "big"))  # noqa: S311 -- it must repeat
+        return stream
+
+    def call(self, at: float, action: Action, what: Any = None, rank: int = 0) -> None:
+        """Make an appointment, not before now. At the same time the lowest ``rank`` comes first."""
+        if not self.at <= at < inf:
+            raise ValueError(f"It is {self.at:g} s: nothing can be arranged for {at:g} s.")
+        self._count += 1
+        heappush(self._heap, (at, rank, self._count, action, what))
+
+    def next_at(self) -> float:
+        """When something happens next; infinity if nothing does."""
+        return self._heap[0][0] if self._heap else inf
+
+    def run(self, until: float = inf) -> None:
+        """Let happen what is due by ``until``, and what comes of it; then it is ``until``, if that is a time."""
+        heap = self._heap
+        check = self.check
+        while heap and heap[0][0] <= until:
+            at, _, _, action, what = heappop(heap)
+            self.at = at
+            self.events += 1
+            action(at, what)
+            if check is not None:
+                check()
+        if until < inf:
+            self.at = max(self.at, until)
+
+    def snapshot(self) -> Kernel:
+        """The world as it is now, to be run on apart. Actors must be objects, no closures or running generators."""
+        return deepcopy(self)
