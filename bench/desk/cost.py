@@ -314,12 +314,12 @@ def _pass(stages: _Stages) -> None:
 
     def fair(ticket: Ticket) -> None:
         model.held_back(ticket, at)
-        for holdback in model.holdbacks[ticket.band :]:
+        for holdback in model._holdbacks_from(ticket.band):  # noqa: SLF001
             holdback.began(ticket.tenant, 1, at)
         model.counters.charge(ticket.tenant, float(ticket.prompt_tokens))
         model.counters.charge(ticket.tenant, OUTPUT_WEIGHT * 33)
         model.counters.charge(ticket.tenant, OUTPUT_WEIGHT * 31)
-        for holdback in model.holdbacks[ticket.band :]:
+        for holdback in model._holdbacks_from(ticket.band):  # noqa: SLF001
             holdback.ended(ticket.tenant, 1, at)
 
     stages.time("fairness", fair, tickets)

@@ -1,5 +1,6 @@
 """Counters of service and the slots kept free."""
 
+from collections import Counter
 from math import exp
 
 import pytest
@@ -350,3 +351,24 @@ def test_what_is_kept_is_looked_at_again_no_later_than_it_is_free(happenings, fr
         assert out == [each for each in out if kept.keeps_out(each, free_slots, 16, just_before)]
         at = until
     assert sum(count > 0 for count in strands.values()) > 1, "kept for nobody"
+
+
+@quick
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3), st.floats(0, 5)), max_size=30))
+def test_a_copy_has_seen_the_same_and_goes_its_own_way(happenings):
+    holdback, at, running = Holdback(0.2, lambda _: 1.0), 0.0, Counter()
+    for tenant, strands, later_s in happenings:
+        at += later_s
+        if running[tenant] >= strands:
+            holdback.ended(tenant, strands, at)
+            running[tenant] -= strands
+        else:
+            holdback.began(tenant, strands, at)
+            running[tenant] += strands
+    copy = holdback.copy()
+    for each in "abc":
+        assert copy.keeps_out(each, 1, 12, at) == holdback.keeps_out(each, 1, 12, at)
+    copy.began("a", 1, at)
+    for tenant, strands in running.items():
+        holdback.ended(tenant, strands, at)
+    assert not holdback.keeps_out("a", 1, 12, at)

@@ -157,6 +157,12 @@ class _Presence:
         self.seen_at = -inf
         self.about = False  # counted among those that are
 
+    def copy(self) -> _Presence:
+        """Another one that has seen the same."""
+        twin = _Presence(self.weight)
+        twin.strands, twin.mean, twin.seen_at, twin.about = self.strands, self.mean, self.seen_at, self.about
+        return twin
+
     def change(self, strands: int, at: float) -> None:
         """So many more, or fewer, are in flight from now on."""
         held = self.strands
@@ -209,6 +215,15 @@ class Holdback:
         self._strands = 0  # of all tenants; fewer than the pool's load, if others than these use it
         self._over_until = -inf  # one that is kept out will then have had too much no more
         self._of_slots = self._kept = 0
+
+    def copy(self) -> Holdback:
+        """Another one that has seen the same."""
+        twin = Holdback(self.share, self._weight_of)
+        for tenant, presence in self._tenants.items():
+            twin._tenants[tenant] = presence.copy()
+        twin._about, twin._about_weight, twin._strands = self._about, self._about_weight, self._strands
+        twin._expiries = list(self._expiries)
+        return twin
 
     def keep(self, share: float) -> None:
         """Keep another share of the slots from now on."""

@@ -57,9 +57,12 @@ class Pace:
     def prefilled(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` uncached tokens took that long to a first token."""
         source = line = self._line
-        line.add(tokens, took_s)
         if self._peers is not None:
             self._told += 1
+            if self._told > _TOLD_ALL and self._told % 2:
+                return  # it is known well by now: every other measurement keeps it so
+        line.add(tokens, took_s)
+        if self._peers is not None:
             if self._told < _TOLD_ALL or not self._told % _TOLD_EACH:
                 self._peers.prefilled(tokens, took_s)
             if self._told < _OWN_FROM:

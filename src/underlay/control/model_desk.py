@@ -100,14 +100,20 @@ class ModelDesk:
         So nothing is kept for guests less urgent than who is kept out.
         """
         share = self.settings.holdback_share
-        self.holdbacks = [Holdback(share, self._weight) for _ in self.settings.bands]
+        self.holdbacks = [Holdback(share, self._weight)]
         for ticket in tickets:
             for lease in ticket.leases():
                 self._began(ticket, lease.strands, at)
 
     def _began(self, ticket: Ticket, strands: int, at: float) -> None:
-        for holdback in self.holdbacks[ticket.band :]:
+        for holdback in self._holdbacks_from(ticket.band):
             holdback.began(ticket.tenant, strands, at)
+
+    def _holdbacks_from(self, band: int) -> list[Holdback]:
+        """Those of this band and of the lower ones seen so far: what those below saw until now is the same."""
+        while len(self.holdbacks) <= band:
+            self.holdbacks.append(self.holdbacks[-1].copy())
+        return self.holdbacks[band:] if band else self.holdbacks
 
     # Getting to know a request.
 
@@ -279,7 +285,9 @@ class ModelDesk:
     def held_back(self, ticket: Ticket, at: float) -> bool:
         """Whether the slots still free are kept for other tenants."""
         pool = self.pool
-        return self.holdbacks[ticket.band].keeps_out(ticket.tenant, pool.slots - pool.load, pool.slots, at)
+        band, last = ticket.band, len(self.holdbacks) - 1  # of a band not seen yet the last one says the same
+        holdback = self.holdbacks[min(last, band)]
+        return holdback.keeps_out(ticket.tenant, pool.slots - pool.load, pool.slots, at)
 
     def look_again(self, at: float) -> bool:
         """Slots are free and somebody waits: whether ``kept_until`` now says something new.
@@ -366,7 +374,7 @@ class ModelDesk:
     def release(self, ticket: Ticket, lease: Lease, at: float) -> None:
         """Give a lease back."""
         self.pool.give_back(lease)
-        for holdback in self.holdbacks[ticket.band :]:
+        for holdback in self._holdbacks_from(ticket.band):
             holdback.ended(ticket.tenant, lease.strands, at)
 
     # Learning.
