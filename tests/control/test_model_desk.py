@@ -503,3 +503,12 @@ def test_a_stream_that_was_seen_does_not_wait_for_a_slow_start():
     assert bench.load("r2") == bench.desk.replicas["r2"].capacity == 1  # it has all that it gets for now
     effects = bench.tell(AttemptFailed(NOW_S, "t0", 1, "reset", 5))
     assert the(Dispatch, effects).replica == "r2"
+
+
+def test_a_stream_that_was_seen_does_not_go_back_to_who_failed_it_while_another_is_ready():
+    """A replica that was killed counts as ready for a moment; asking it again uses up an attempt."""
+    bench = Bench(replicas=2, slots=1)
+    for number in range(2):
+        bench.arrive(f"t{number}", streaming=True)
+        bench.tell(FirstToken(NOW_S, f"t{number}", 1, 10, 0))
+    assert kinds(bench.tell(AttemptFailed(NOW_S, "t0", 1, "reset", 5)))[0] == "Hold"

@@ -355,8 +355,9 @@ class ModelDesk:
 
     def _any_slot(self, ticket: Ticket) -> Sequence[Replica]:
         """Who has a slot free, though it starts slowly or bears less now: a caller in mid-answer comes first."""
-        free = [r for r in self.pool.members.values() if r.state == "ready" and r.load + ticket.strands <= r.slots]
-        return [replica for replica in free if replica.name not in ticket.tried] or free
+        ready = [replica for replica in self.pool.members.values() if replica.state == "ready"]
+        others = [replica for replica in ready if replica.name not in ticket.tried]
+        return [replica for replica in others or ready if replica.load + ticket.strands <= replica.slots]
 
     def _lease(self, ticket: Ticket, choice: Choice, at: float) -> Lease:
         replica, cached, _, depth = choice
