@@ -126,9 +126,16 @@ def test_undisturbed(house):
             check(house, dialect, answer, said, tokens=30, text=words(30), finish=dialect.stopped, attempts=1)
 
 
+def ready(platform):
+    listed = platform.admin("/api/replicas")
+    rows = listed["replicas"] if isinstance(listed, dict) else listed
+    return sum(row["state"] == "ready" for row in rows)
+
+
 @by_dialect
 @pytest.mark.parametrize("after", [1, 4, 6, 17])
 def test_kill_9_of_the_engine_in_mid_stream_is_not_noticed(house, dialect, after):
+    eventually(lambda: ready(house.platform) == len(house.replicas), 20)  # the one killed before is back
     with Client(house.platform.address) as client:
         client.send(http(dialect.path(True), dialect.body("[[tokens=30 itl=15]]"), key=house.platform.key))
         client.until(b"data: ", after + 1)
