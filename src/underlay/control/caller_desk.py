@@ -16,7 +16,7 @@ from underlay.domain.policy import DeskSettings
 
 from .accounts import Accounts
 from .agenda import Agenda
-from .effects import AnyEffect, Cut
+from .effects import Cut, Effects
 from .events import BudgetSpent, KeyChanged
 from .ticket import Ticket
 
@@ -26,8 +26,6 @@ LEASE_TOKENS = 256
 MARGIN_TOKENS = 64
 
 _WELCOMES_MAX = 10_000
-
-Effects = list[AnyEffect]
 
 
 class Office(Protocol):

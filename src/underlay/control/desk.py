@@ -24,6 +24,7 @@ from .effects import (
     AnyEffect,
     Cancel,
     Close,
+    Effects,
     Hold,
     Refuse,
     Replay,
@@ -56,8 +57,6 @@ from .ticket import Ticket
 _DEADLINE_MAX_S = 60.0
 #: Where nobody but the replica that just failed could try again, it is given this long to be found dead or well.
 _BREATH_S = 0.25
-
-Effects = list[AnyEffect]
 
 
 class Desk:
@@ -162,8 +161,12 @@ class Desk:
         try:
             if event.deadline_s is not None and model.too_late(ticket, event.at):
                 raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
-            shed = self._make_room(ticket) if model.line.size or not model.pool.open else []
-            ticket.held = holding.admit(*self._callers.to_reserve(ticket), event.at)
+            reserve = self._callers.to_reserve(ticket)
+            shed: Effects = []
+            if model.must_wait():
+                holding.check(*reserve, event.at)  # its own fault comes first
+                shed = self._make_room(ticket)
+            ticket.held = holding.admit(*reserve, event.at)
         except UnderlayError:
             self.requests.ended(event.ticket, False, event.at)
             raise
@@ -188,7 +191,6 @@ class Desk:
     def _make_room(self, ticket: Ticket) -> Effects:
         """Refuse a newcomer that would wait in vain; in a full line, somebody less urgent goes for it."""
         model = ticket.model
-        ticket.holding.check(*self._callers.to_reserve(ticket), ticket.arrived.at)  # its own fault comes first
         model.refuse_the_hopeless(ticket)
         if sum(desk.waiting() for desk in self.desks.values()) < self.settings.waiting_max:
             return []
@@ -204,7 +206,7 @@ class Desk:
     def _place(self, ticket: Ticket, at: float) -> Effects:
         """Give the ticket to a replica, or make it wait behind those that come before it."""
         model, effects = ticket.model, list[AnyEffect]()
-        first = not model.line.size and model.pool.open and not model.held_back(ticket, at)
+        first = not model.must_wait() and not model.held_back(ticket, at)
         if first and model.dispatch(ticket, at, effects):
             self._arrange_hedge(model)
             return effects
@@ -226,11 +228,8 @@ class Desk:
 
     def _until(self, ticket: Ticket, at: float) -> float:
         """Until when the ticket waits from now on; its band's patience, and its deadline until it got something."""
-        patience_s = self.settings.wait_max_s * self.settings.bands[ticket.band].patience
-        deadline_s = ticket.arrived.deadline_s
-        if deadline_s is None or ticket.seen:
-            return at + patience_s
-        return min(at + patience_s, ticket.arrived.at + deadline_s)
+        until, deadline_s = at + ticket.model.band_patience_s(ticket), ticket.arrived.deadline_s
+        return until if deadline_s is None or ticket.seen else min(until, ticket.arrived.at + deadline_s)
 
     def serve(self, model: ModelDesk, at: float) -> Effects:
         """Let in whoever can go now."""
@@ -327,7 +326,7 @@ class Desk:
         if ticket is None:
             return []
         ticket.usage = event.usage
-        cancels: Effects = [Cancel(ticket.name, lease.replica.name, lease.attempt) for lease in ticket.leases()]
+        cancels = _cancels(ticket)
         if ticket.state == "waiting":
             ticket.model.remove(ticket)
         ticket.step("leave")
@@ -337,7 +336,7 @@ class Desk:
     def _end(self, ticket: Ticket, at: float, outcome: Any, why: str, **error: str) -> Effects:
         """Give back everything the ticket held, book it, and let the next in."""
         model, lease, rival = ticket.model, ticket.lease, ticket.rival
-        for held in (lease,) if rival is None else (lease, rival):
+        for held in (lease, rival):
             if held is not None:
                 model.release(ticket, held, at)
         ticket.lease = ticket.rival = None
@@ -365,7 +364,7 @@ class Desk:
         """Nobody waits for its first token any more: what is computed for it is waste."""
         if ticket.state != "running":  # of what was due at the same time, a drain came before it
             return []
-        cancels: Effects = [Cancel(ticket.name, lease.replica.name, lease.attempt) for lease in ticket.leases()]
+        cancels = _cancels(ticket)
         message = f"no answer within {ticket.arrived.deadline_s:g} s, the deadline of this request"
         return [*cancels, *self._give_up(ticket, at, "deadline_exceeded", message, "its deadline passed")]
 
@@ -395,11 +394,7 @@ class Desk:
         ticket, lease = found
         if event.failure == "rejected":
             why = "the engine rejected the request"
-            cancels: Effects = [
-                Cancel(ticket.name, other.replica.name, other.attempt)
-                for other in ticket.leases()
-                if other is not lease
-            ]
+            cancels = _cancels(ticket, but=lease)
             return [*cancels, *self._give_up(ticket, event.at, "bad_request", event.detail, why)]
         ejected = self._fleet.strike(lease.replica, event.at)
         if ticket.rival is not None:
@@ -449,10 +444,7 @@ class Desk:
 
     def _not_before(self, ticket: Ticket, what: recovery.Verdict, at: float) -> float:
         """When to try again: at once, if the retry budget allows it and there is somebody else to ask."""
-        others = [
-            r for r in ticket.model.pool.members.values() if r.state == "ready" and r.name not in ticket.tried
-        ]
-        ready_at = at if others else at + _BREATH_S * ticket.attempts
+        ready_at = at if ticket.model.others(ticket) else at + _BREATH_S * ticket.attempts
         if what == "restart" and not ticket.model.retries.spend(at):
             ticket.owes_retry = True
             ready_at = max(ready_at, ticket.model.retries.ready_at(at))
@@ -538,6 +530,10 @@ class Desk:
         for ticket in tickets:
             opened[ticket.key.id] = opened.get(ticket.key.id, 0) + 1
         self.accounts.check(opened, [(t.key, t.model.name, t.held) for t in tickets])
+
+
+def _cancels(ticket: Ticket, but: Lease | None = None) -> Effects:
+    return [Cancel(ticket.name, each.replica.name, each.attempt) for each in ticket.leases() if each is not but]
 
 
 def _refusal(ticket: str, error: UnderlayError, why: str) -> Refuse:

@@ -140,3 +140,5 @@ class WakeAt(Effect, frozen=True):
 AnyEffect = (
     Admitted | Dispatch | Hold | Replay | Refuse | Cancel | Cut | Charge | Close | Eject | Drained | Probe | WakeAt
 )
+
+Effects = list[AnyEffect]

@@ -56,18 +56,21 @@ class Pace:
 
     def prefilled(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` uncached tokens took that long to a first token."""
-        source = line = self._line
-        if self._peers is not None:
-            self._told += 1
-            if self._told > _TOLD_ALL and self._told % 2:
+        line, peers = self._line, self._peers
+        if peers is not None:
+            self._told = told = self._told + 1
+            if told > _TOLD_ALL and told % 2:
                 return  # it is known well by now: every other measurement keeps it so
+            if told < _TOLD_ALL or not told % _TOLD_EACH:
+                peers.prefilled(tokens, took_s)
         line.add(tokens, took_s)
-        if self._peers is not None:
-            if self._told < _TOLD_ALL or not self._told % _TOLD_EACH:
-                self._peers.prefilled(tokens, took_s)
-            if self._told < _OWN_FROM:
-                source = self._peers._line  # noqa: SLF001 - its own kind
-        self.base_s, self.token_s = source.base, source.slope
+        if peers is not None and self._told < _OWN_FROM:
+            line = peers._line  # noqa: SLF001 - its own kind
+        self.base_s, self.token_s = line.base, line.slope
+
+    def first_token_s(self, tokens: int) -> float:
+        """How long so many uncached tokens should take to a first token."""
+        return self.base_s + tokens * self.token_s
 
     def decoded(self, tokens: int, took_s: float) -> None:
         """Learn that ``tokens`` came, one after the other, in that time."""
@@ -160,8 +163,7 @@ class Replica:
 
     def first_token_s(self, uncached_tokens: int) -> float:
         """How long a prompt with so many uncached tokens should wait for its first token, if it came now."""
-        pace = self.pace
-        return pace.base_s + (self.prefill_tokens + uncached_tokens) * pace.token_s
+        return self.pace.first_token_s(self.prefill_tokens + uncached_tokens)
 
     def score(self, uncached_tokens: int) -> float:
         """What it costs to give it the prompt: expected time to the first token times the batch it joins.
@@ -169,9 +171,7 @@ class Replica:
         The product needs no weights (LMetric, arXiv 2603.15202): the first factor matters while prompts are
         long, the second while answers are.
         """
-        pace = self.pace
-        tokens = self.prefill_tokens + uncached_tokens
-        return (pace.base_s + tokens * pace.token_s) * (self.load + 1)
+        return self.first_token_s(uncached_tokens) * (self.load + 1)
 
 
 class Lease:

@@ -45,7 +45,6 @@ _ROOM = 1.2
 _TARGET_SHARE = 0.25
 #: How many blocks a driver sends at most (``events.Arrived.blocks``).
 _BLOCKS_MAX = 512
-_NOBODY: frozenset[str] = frozenset()
 
 
 class ModelDesk:
@@ -155,9 +154,13 @@ class ModelDesk:
 
     def patience_s(self, ticket: Ticket) -> float:
         """How long the request may wait from its arrival, by its band and its caller's own deadline."""
-        patience_s = self.settings.wait_max_s * self.settings.bands[ticket.band].patience
+        patience_s = self.band_patience_s(ticket)
         deadline_s = ticket.arrived.deadline_s
         return patience_s if deadline_s is None or ticket.seen else min(patience_s, deadline_s)
+
+    def band_patience_s(self, ticket: Ticket) -> float:
+        """How long a request of its band may wait, whatever its caller says."""
+        return self.settings.wait_max_s * self.settings.bands[ticket.band].patience
 
     def refuse_the_hopeless(self, ticket: Ticket) -> None:
         """Refuse at once what would wait too long: better now, with a time to come back, than after the wait."""
@@ -177,7 +180,7 @@ class ModelDesk:
     def first_token_s(self, ticket: Ticket) -> float:
         """How long the prompt alone should take, with a little room; 0 until something was measured."""
         pace = self.pool.pace
-        return _ROOM * (pace.base_s + ticket.prompt_tokens * pace.token_s) if pace.known else 0.0
+        return _ROOM * pace.first_token_s(ticket.prompt_tokens) if pace.known else 0.0
 
     def tolerable_s(self, ticket: Ticket) -> float:
         """What wait is worth starting: with a target for the first token, no longer than that."""
@@ -188,10 +191,10 @@ class ModelDesk:
     def too_late(self, ticket: Ticket, at: float) -> bool:
         """Whether the caller will have given up before a first token can come; asked before any prefill."""
         deadline_s = ticket.arrived.deadline_s
-        if deadline_s is None or ticket.seen or not self.pool.load or not self.pool.pace.known:
-            return False
         pace = self.pool.pace
-        return at + pace.base_s + ticket.prompt_tokens * pace.token_s > ticket.arrived.at + deadline_s
+        if deadline_s is None or ticket.seen or not self.pool.load or not pace.known:
+            return False
+        return at + pace.first_token_s(ticket.prompt_tokens) > ticket.arrived.at + deadline_s
 
     # Waiting.
 
@@ -323,7 +326,7 @@ class ModelDesk:
             self.retries.first(at)
             self.counters.charge(ticket.tenant, INPUT_WEIGHT * ticket.prompt_tokens * ticket.strands)
             if self.hedger.share:
-                expected_s = lease.replica.pace.base_s + lease.ahead_tokens * lease.replica.pace.token_s
+                expected_s = lease.replica.pace.first_token_s(lease.ahead_tokens)
                 self.hedger.dispatched(ticket.name, lease.uncached_tokens, expected_s, at)
         probes = self.route.probes(self.pool)
         if probes:
@@ -349,15 +352,21 @@ class ModelDesk:
         """The replicas that take it now; those that failed it only if no other is ready."""
         opened = self.pool.open
         strands, tried = ticket.strands, ticket.tried
-        if tried and any(r.state == "ready" and r.name not in tried for r in self.pool.members.values()):
+        if tried and self.others(ticket):
             opened = [replica for replica in opened if replica.name not in tried]
         return [replica for replica in opened if replica.takes(strands)]
 
     def _any_slot(self, ticket: Ticket) -> Sequence[Replica]:
         """Who has a slot free, though it starts slowly or bears less now: a caller in mid-answer comes first."""
-        ready = [replica for replica in self.pool.members.values() if replica.state == "ready"]
-        others = [replica for replica in ready if replica.name not in ticket.tried]
-        return [replica for replica in others or ready if replica.load + ticket.strands <= replica.slots]
+        asked = self.others(ticket) or self._ready()
+        return [replica for replica in asked if replica.load + ticket.strands <= replica.slots]
+
+    def others(self, ticket: Ticket) -> list[Replica]:
+        """The ready replicas that have not failed it."""
+        return [replica for replica in self._ready() if replica.name not in ticket.tried]
+
+    def _ready(self) -> list[Replica]:
+        return [replica for replica in self.pool.members.values() if replica.state == "ready"]
 
     def _lease(self, ticket: Ticket, choice: Choice, at: float) -> Lease:
         replica, cached, _, depth = choice
@@ -392,7 +401,7 @@ class ModelDesk:
             if ticket.chain:
                 self.index.correct(replica, lease.cached_tokens, cached)
             self._learn_size(ticket, prompt)
-        expected_s = pace.base_s + ahead * pace.token_s
+        expected_s = pace.first_token_s(ahead)
         pace.prefilled(ahead, took_s)
         if replica.limit is not None:
             replica.limit.first_token(took_s, expected_s, replica.cost, at)

@@ -14,14 +14,12 @@ from underlay.domain.policy import DeskSettings
 
 from . import recovery
 from .agenda import Agenda
-from .effects import AnyEffect, Cancel, Drained, Eject
+from .effects import Cancel, Drained, Effects, Eject
 from .events import Probed, ReplicaDraining, ReplicaLost, ReplicaSeen
 from .fleet import Lease, Pool, Replica
 from .lifecycles import REPLICA, step
 from .model_desk import ModelDesk
 from .ticket import Ticket
-
-Effects = list[AnyEffect]
 
 
 class Office(Protocol):

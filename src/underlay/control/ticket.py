@@ -10,7 +10,7 @@ from underlay.domain.policy import ModelPolicy
 
 from .events import Arrived
 from .fleet import Lease, Replica
-from .lifecycles import TICKET
+from .lifecycles import TICKET, step
 from .metering import Tariff
 from .routing.policy import Ask
 
@@ -100,9 +100,7 @@ class Ticket(Ask):
 
     def step(self, happening: str) -> None:
         """Take a step of the life-cycle; raises ``AssertionError`` where the table has no such step."""
-        following = TICKET[self.state].get(happening) if self.state in TICKET else None
-        assert following is not None, f"no step {happening!r} from state {self.state!r}"
-        self.state = following
+        self.state = step(TICKET, self.state, happening)
 
     @property
     def replica(self) -> Replica | None:

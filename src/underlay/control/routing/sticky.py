@@ -30,6 +30,7 @@ from .policy import (
     Choice,
     Found,
     Policy,
+    allowed,
     cached_tokens,
     choice,
     first_of,
@@ -73,7 +74,7 @@ class Sticky(Policy):
                 first_s = only.first_token_s(max(1, ask.prompt_tokens - cached_tokens(ask, depth, index)))
                 if first_s <= self.settings.warm_penalty_s:
                     return _told("warm", (only, depth, first_s * (only.load + 1), first_s), ask, index)
-        among = None if candidates is pool.open else frozenset(candidates)
+        among = allowed(candidates, pool)
         warm = first_of(holders, among)
         if len(warm) >= LOOK_AT:  # there may be more: the deepest are to be among them
             warm = list(dict.fromkeys([*first_of(index.deepest(chain)[1], among), *warm]))

@@ -163,12 +163,6 @@ class Exchange:
         """Destroy the connections of the present attempt."""
         raise NotImplementedError
 
-    def failed(self, failure: str, detail: str) -> None:
-        """Hear that the connection to the engine broke, or that there is none."""
-        if failure == "refused":  # then it is gone for everyone, and asking it again would only use up attempts
-            self.driver.on_refused(self.replica)
-        self.broken("reset" if failure == "reset" else "connect", detail)
-
     def broken(self, failure: Failure, detail: str) -> None:
         """Report that the attempt failed; what comes next is the desk's decision."""
         raise NotImplementedError
