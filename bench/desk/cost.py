@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from harness import Figures, median
 
-from underlay.control import admission, identity, metering
+from underlay.control import admission, metering
 from underlay.control.desk import Desk, assemble
 from underlay.control.effects import Close, Dispatch, WakeAt
 from underlay.control.events import (
@@ -31,7 +31,7 @@ from underlay.control.events import (
     Tick,
 )
 from underlay.control.fairness import OUTPUT_WEIGHT
-from underlay.control.ticket import Ticket
+from underlay.control.ticket import Standing, Ticket
 from underlay.domain.answer import Usage
 from underlay.domain.keys import Budget, Key, Limits
 from underlay.domain.policy import DeskSettings, ModelPolicy
@@ -273,26 +273,17 @@ def _pass(stages: _Stages) -> None:
     desk, model, at, asked = stages.desk, stages.model, stages.at, stages.asked
     policy, settings = desk.policies[MODEL], desk.settings
 
-    def identify(one: Arrived) -> Key:
-        key = identity.identify(desk.keys, one.digests, one.at)
-        identity.permit(key, one.model)
-        return key
+    def identify(one: Arrived) -> Standing:
+        return desk._callers.standings[one.digests, one.model, one.operation, one.band]  # noqa: SLF001
 
-    def admit(one: Arrived) -> None:
-        admission.check_size(one, admission.model_policy(desk.policies, one), settings)
-
-    keys = stages.time("identify", identify, asked)
-    stages.time("admission", admit, asked)
-    pairs = list(zip(asked, keys, strict=True))
-    holdings = stages.time("accounts", lambda pair: desk.accounts.holding(pair[1], MODEL), pairs)
-    triples = list(zip(asked, keys, holdings, strict=True))
-    make = lambda t: Ticket(t[0], t[1], policy, desk._tariffs[MODEL], model, t[2], 1)  # noqa: E731, SLF001
-    tickets: list[Ticket] = stages.time("ticket and its blocks' chain", make, triples)
+    standings = stages.time("identify", identify, asked)
+    stages.time("admission", lambda one: admission.check_size(one, policy, settings), asked)
+    pairs = list(zip(asked, standings, strict=True))
+    tickets: list[Ticket] = stages.time("ticket and its blocks' chain", lambda pair: Ticket(*pair), pairs)
     stages.time("ticket and its blocks' chain", model.size_up, tickets)
 
     def reserve(ticket: Ticket) -> None:
-        tokens, _ = desk._callers.to_reserve(ticket)  # noqa: SLF001
-        ticket.held = ticket.holding.admit(tokens, 0, at)
+        ticket.held = ticket.holding.admit(ticket.prompt_tokens + 1024, 0, at)
 
     stages.time("accounts", reserve, tickets)
     chosen = stages.time(
@@ -339,7 +330,7 @@ def _pass(stages: _Stages) -> None:
     usage = Usage(512, 448, ANSWER_TOKENS)
 
     def book(ticket: Ticket) -> None:
-        charged = metering.charge(ticket.name, ticket.key, MODEL, ticket.tariff, usage, "finished")
+        charged = metering.charge(ticket.name, ticket.key, MODEL, ticket.standing.tariff, usage, "finished")
         Close(ticket.name, "finished", "every strand ended as the engine said")
         ticket.holding.settle(ticket.held, usage.total_tokens, charged.cost_pico_usd, at)
 

@@ -337,7 +337,7 @@ def test_three_failures_in_a_row_send_a_replica_away_for_a_while():
         fail(bench, "t1", attempt)
         bench.at += 1
         tick(bench, bench.at)
-        bench.desk.tickets["t1"].tried.clear()
+        bench.desk.tickets["t1"].tried = frozenset()
         bench.see("r2")
     effects = fail(bench, "t1", 3)
     assert effects[0] == Eject("r2", bench.at + 10, "3 failures in a row")
@@ -589,6 +589,14 @@ def test_a_rotated_key_ends_at_its_time_and_its_open_streams_finish():
     bench.at = NOW_S + 1
     assert the(Refuse, bench.arrive("t2")).reason == "invalid_api_key"
     assert billed(finish(bench, "t1"))[0] == "finished"
+
+
+def test_a_key_that_was_let_in_before_is_refused_from_its_end_on():
+    bench = Bench()
+    bench.tell(KeyChanged(NOW_S, key("ann", expires_s=NOW_S + 1)))
+    assert kinds(bench.arrive("t1"))[0] == "Admitted"
+    bench.at = NOW_S + 1
+    assert the(Refuse, bench.arrive("t2")).reason == "invalid_api_key"
 
 
 def test_new_limits_hold_at_once_and_the_same_ones_do_not_start_over():

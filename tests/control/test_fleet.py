@@ -91,7 +91,6 @@ def test_a_replica_takes_what_fits_its_free_slots():
     pool = pool_of(4)
     lease(pool, "r0", strands=2)
     replica = pool.members["r0"]
-    assert replica.free_slots == 2
     assert replica.takes(2)
     assert not replica.takes(3)
 
@@ -163,6 +162,23 @@ def test_of_a_large_pool_the_least_pressed_come_first():
     found = [replica.name for replica in pool.least_pressed()]
     assert found[:2] == ["r7", "r31"]
     assert len(found) >= LOOK_AT
+
+
+def test_the_least_pressed_of_a_large_pool_are_those_that_all_of_it_in_order_would_begin_with():
+    """However many are taken and given back, while the load rises and falls."""
+    pool, dice, leases = pool_of(*[6] * 200), Dice(7), []
+    for turn in range(3000):
+        found, rising = pool.least_pressed(), turn // 700 % 2 == 0
+        if len(pool.open) > SCAN_MAX:
+            assert found == sorted(pool.open, key=lambda each: (each.score(256), each.turn, each.number))[:LOOK_AT]
+        if rising or not leases:
+            leases.append(lease(pool, found[dice.below(len(found))].name, tokens=1 + dice.below(400)))
+        else:
+            held = leases.pop(dice.below(len(leases)))
+            pool.first_token(held, 1.0)
+            pool.give_back(held)
+        if turn % 100 == 0:
+            pool.check()
 
 
 steps = st.lists(

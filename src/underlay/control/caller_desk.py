@@ -18,14 +18,17 @@ from .accounts import Accounts
 from .agenda import Agenda
 from .effects import Cut, Effects
 from .events import BudgetSpent, KeyChanged
-from .ticket import Ticket
+from .ticket import Standing, Ticket
 
 #: What a budget sets aside for an answer without a limit, and again whenever less than the margin is left of it.
 #: The margin is twice what a driver lets pass before it reports progress.
 LEASE_TOKENS = 256
 MARGIN_TOKENS = 64
 
-_WELCOMES_MAX = 10_000
+_STANDINGS_MAX = 10_000
+
+#: What requests have in common that stand alike: digests, model, operation, band asked for.
+Asked = tuple[tuple[str, ...], str, str, str]
 
 
 class Office(Protocol):
@@ -41,6 +44,7 @@ class CallerDesk:
     def __init__(self, office: Office, settings: DeskSettings) -> None:
         self._office = office
         self.keys: dict[str, Key] = {}
+        self.standings: dict[Asked, Standing] = {}
         self.accounts = Accounts(settings)
         self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
         self.adopt(settings)
@@ -49,43 +53,38 @@ class CallerDesk:
         """Decide by these settings from now on."""
         self._bands = {band.name: index for index, band in enumerate(settings.bands)}
         self._band_names = [band.name for band in settings.bands]
-        self._welcomes: dict[tuple[str, int], tuple[str, str]] = {}
+        self.standings.clear()
         self._usual_band = self._bands.get("standard", 0)
 
     # For one request.
 
-    def band(self, key: Key, asked: str) -> int:
-        """The class of urgency: the one asked for, but none above the key's own."""
+    def remember(self, asked: Asked, standing: Standing) -> Standing:
+        """Keep it for all that ask alike."""
+        if len(self.standings) >= _STANDINGS_MAX:
+            self.standings.clear()
+        self.standings[asked] = standing
+        return standing
+
+    def band(self, key: Key, asked: str) -> tuple[int, str]:
+        """The class of urgency and its name: the one asked for, but none above the key's own."""
         highest = self.accounts.band(key)
         own = self._bands.get(highest, self._usual_band) if highest else self._usual_band
-        return own if not asked else max(own, self._bands.get(asked, own))
-
-    def welcome(self, ticket: Ticket) -> tuple[str, str]:
-        """Why it is let in, in words, and the name of its band: the same for all requests of a key in that band."""
-        known = self._welcomes.get((ticket.key.id, ticket.band))
-        if known is None:
-            if len(self._welcomes) >= _WELCOMES_MAX:
-                self._welcomes.clear()
-            name = self._band_names[ticket.band]
-            known = f"key {ticket.key.id} of {ticket.tenant}, within its limits; band {name}", name
-            self._welcomes[ticket.key.id, ticket.band] = known
-        return known
+        band = own if not asked else max(own, self._bands.get(asked, own))
+        return band, self._band_names[band]
 
     def to_reserve(self, ticket: Ticket) -> tuple[int, int]:
-        """Tokens and pico-dollars the request will probably take, for limits and budgets."""
+        """Tokens and pico-dollars that a request under a budget will probably take."""
         arrived = ticket.arrived
-        if not ticket.holding.capped:
-            return ticket.prompt_tokens + (arrived.max_tokens or 0) * arrived.strands, 0
         answer = arrived.max_tokens
         if answer is None:  # as long as answers have been lately: those let in should not all be cut in the middle
             answer = max(LEASE_TOKENS, ceil(ticket.model.completion_tokens))
         prompt = ticket.prompt_tokens
         usage = Usage(prompt, 0, answer * arrived.strands)
-        return usage.total_tokens, ticket.tariff.cost_pico_usd(usage)
+        return usage.total_tokens, ticket.standing.tariff.cost_pico_usd(usage)
 
     def watch(self, ticket: Ticket, at: float) -> Effects:
         """Set aside more for an answer that outgrows what was reserved, or end it where the budget does."""
-        usage, price, held = ticket.usage, ticket.tariff, ticket.held
+        usage, price, held = ticket.usage, ticket.standing.tariff, ticket.held
         margin = Usage(usage.prompt_tokens, 0, usage.completion_tokens + MARGIN_TOKENS * ticket.strands)
         limit = ticket.arrived.max_tokens
         if limit is not None:
@@ -121,6 +120,7 @@ class CallerDesk:
         key = event.key
         self.keys[key.digest] = key
         self.accounts.key_changed(key)
+        self.standings.clear()
         self._revoked_from.pop(key.id, None)
         if key.revoked_s is None:
             return []

@@ -21,11 +21,11 @@ from .agenda import Agenda
 from .caller_desk import CallerDesk
 from .effects import (
     Admitted,
-    AnyEffect,
     Cancel,
     Close,
     Effects,
     Hold,
+    Outcome,
     Refuse,
     Replay,
     WakeAt,
@@ -51,7 +51,7 @@ from .fleet import Lease
 from .idempotency import Requests
 from .model_desk import ModelDesk
 from .replica_desk import ReplicaDesk
-from .ticket import Ticket
+from .ticket import Standing, Ticket
 
 #: Longer deadlines are the defaults of SDKs (ten minutes), which hang up themselves: no appointment for those.
 _DEADLINE_MAX_S = 60.0
@@ -87,7 +87,7 @@ class Desk:
         self.replicas = fleet.replicas
         self._appointments: dict[str, Callable[[Any, float], Effects]] = {
             "expire": self._expire,
-            "retry": lambda ticket, at: self.serve(ticket.model, at),
+            "retry": self._retry,
             "forgive": fleet.forgive,
             "ramp": fleet.ramp,
             "drain": fleet.drain_is_over,
@@ -144,44 +144,60 @@ class Desk:
             return [_refusal(event.ticket, error, "refused at admission")]
 
     def _take_in(self, event: Arrived) -> Effects:
-        key = identity.identify(self.keys, event.digests, event.at)
-        policy = admission.model_policy(self.policies, event)
-        identity.permit(key, event.model)
-        admission.check_size(event, policy, self.settings)
-        holding = self.accounts.holding(key, event.model)
-        tariff, band = self._tariffs[event.model], self._callers.band(key, event.band)
-        model = self.desks.get(event.model) or self.of_model(event.model)
-        ticket = Ticket(event, key, policy, tariff, model, holding, band)
+        asked = (event.digests, event.model, event.operation, event.band)
+        standing = self._callers.standings.get(asked)
+        if standing is None or event.at >= standing.until:
+            standing = self._callers.remember(asked, self._standing(event))
+        admission.check_size(event, standing.policy, self.settings)
+        ticket = Ticket(event, standing)
+        model = ticket.model
         model.size_up(ticket)
-        name, body = event.idempotency
-        if name:
-            original = self.requests.begin(key.tenant, name, body, event.ticket, event.at)
+        if event.idempotency[0]:
+            name, body = event.idempotency
+            original = self.requests.begin(ticket.tenant, name, body, event.ticket, event.at)
             if original is not None:
                 return self._replay(ticket, original)
+        waits = model.must_wait()
         try:
-            if event.deadline_s is not None and model.too_late(ticket, event.at):
-                raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
-            reserve = self._callers.to_reserve(ticket)
-            shed: Effects = []
-            if model.must_wait():
-                holding.check(*reserve, event.at)  # its own fault comes first
-                shed = self._make_room(ticket)
-            ticket.held = holding.admit(*reserve, event.at)
+            shed = self._admit(ticket, event, waits)
         except UnderlayError:
             self.requests.ended(event.ticket, False, event.at)
             raise
-        effects = self._admit(ticket)
+        self.tickets[event.ticket] = ticket
+        if event.deadline_s is not None and event.deadline_s <= _DEADLINE_MAX_S:
+            self.agenda.add(event.at + event.deadline_s, "deadline", ticket)
+        effects: Effects = [Admitted(event.ticket, ticket.key.id, ticket.tenant, standing.why, standing.band_name)]
         effects += shed
-        effects += self._place(ticket, event.at)
+        behind = (waits and model.must_wait()) or model.held_back(ticket, event.at)  # others come before it
+        if behind or not model.dispatch(ticket, event.at, effects):
+            effects += self._hold(ticket, event.at)
+        elif model.hedger.share:
+            self._arrange_hedge(model)
         return effects
 
-    def _admit(self, ticket: Ticket) -> Effects:
-        self.tickets[ticket.name] = ticket
-        deadline_s = ticket.arrived.deadline_s
-        if deadline_s is not None and deadline_s <= _DEADLINE_MAX_S:
-            self.agenda.add(ticket.arrived.at + deadline_s, "deadline", ticket)
-        why, band = self._callers.welcome(ticket)
-        return [Admitted(ticket.name, ticket.key.id, ticket.tenant, why, band)]
+    def _standing(self, event: Arrived) -> Standing:
+        """Who asks for what, and what bounds them; raises what is wrong with that."""
+        key = identity.identify(self.keys, event.digests, event.at)
+        policy = admission.model_policy(self.policies, event)
+        identity.permit(key, event.model)
+        tariff, model = self._tariffs[event.model], self.of_model(event.model)
+        holding, band = self.accounts.holding(key, event.model), self._callers.band(key, event.band)
+        return Standing(key, identity.ends_at(key), policy, tariff, model, holding, band)
+
+    def _admit(self, ticket: Ticket, event: Arrived, waits: bool) -> Effects:
+        """Reserve what the request may take, or raise why it is refused; if it waits, another may have to go."""
+        model, holding = ticket.model, ticket.holding
+        if event.deadline_s is not None and model.too_late(ticket, event.at):
+            raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
+        tokens, pico_usd = ticket.prompt_tokens + (event.max_tokens or 0) * event.strands, 0
+        if holding.capped:
+            tokens, pico_usd = self._callers.to_reserve(ticket)
+        shed: Effects = []
+        if waits:
+            holding.check(tokens, pico_usd, event.at)  # its own fault comes first
+            shed = self._make_room(ticket)
+        ticket.held = holding.admit(tokens, pico_usd, event.at)
+        return shed
 
     def _replay(self, ticket: Ticket, original: str) -> Effects:
         ticket.step("replay")
@@ -202,15 +218,6 @@ class Desk:
         model.remove(spared)
         message = f"the platform is full: {self.settings.waiting_max} requests wait, and this one is less urgent"
         return self._send_away(spared, ticket.arrived.at, "the line is full, and others come before it", message)
-
-    def _place(self, ticket: Ticket, at: float) -> Effects:
-        """Give the ticket to a replica, or make it wait behind those that come before it."""
-        model, effects = ticket.model, list[AnyEffect]()
-        first = not model.must_wait() and not model.held_back(ticket, at)
-        if first and model.dispatch(ticket, at, effects):
-            self._arrange_hedge(model)
-            return effects
-        return self._hold(ticket, at)
 
     def _hold(self, ticket: Ticket, at: float, why: str = "") -> Effects:
         model = ticket.model
@@ -263,31 +270,21 @@ class Desk:
 
     # The answer's way out.
 
-    def _lease_of(self, name: str, attempt: int) -> tuple[Ticket, Lease] | None:
-        """Ticket and lease, if this attempt still counts; late words of dead attempts do not."""
-        ticket = self.tickets.get(name)
-        if ticket is None or ticket.state != "running":
-            return None
-        lease = ticket.lease
-        if lease is not None and lease.attempt == attempt:
-            return ticket, lease
-        rival = ticket.rival
-        return (ticket, rival) if rival is not None and rival.attempt == attempt else None
-
     def _first_token(self, event: FirstToken) -> Effects:
-        found = self._lease_of(event.ticket, event.attempt)
-        if found is None:
+        ticket = self.tickets.get(event.ticket)
+        if ticket is None or (lease := ticket.lease_of(event.attempt)) is None:
             return []
-        ticket, lease = found
         effects = self._decide_race(ticket, lease, event.at) if ticket.rival is not None else []
         ticket.seen = ticket.arrived.streaming
-        ticket.model.first_token(ticket, lease, event)
-        if not ticket.usage.prompt_tokens:  # the prompt is counted once, however many attempts it takes
-            ticket.usage = Usage(event.prompt_tokens, event.cached_tokens, ticket.usage.completion_tokens)
+        model = ticket.model
+        model.first_token(ticket, lease, event)
+        usage = ticket.usage
+        if not usage.prompt_tokens:  # the prompt is counted once, however many attempts it takes
+            ticket.usage = Usage(event.prompt_tokens, event.cached_tokens, usage.completion_tokens)
         if ticket.holding.capped:
             effects += self._callers.watch(ticket, event.at)
-        if ticket.model.line.size:  # its adaptive limit may have room again
-            effects += self.serve(ticket.model, event.at)
+        if model.line.size:  # its adaptive limit may have room again
+            effects += self.serve(model, event.at)
         return effects
 
     def _decide_race(self, ticket: Ticket, winner: Lease, at: float) -> Effects:
@@ -310,16 +307,16 @@ class Desk:
         return self._callers.watch(ticket, event.at) if ticket.holding.capped else []
 
     def _finished(self, event: Finished) -> Effects:
-        found = self._lease_of(event.ticket, event.attempt)
-        if found is None:
+        ticket = self.tickets.get(event.ticket)
+        if ticket is None or (lease := ticket.lease_of(event.attempt)) is None:
             return []
-        ticket, lease = found
-        raced = self._decide_race(ticket, lease, event.at) if ticket.rival is not None else []
+        effects = self._decide_race(ticket, lease, event.at) if ticket.rival is not None else []
         ticket.model.finished(ticket, lease, event.usage.completion_tokens, event.at)
         ticket.step("finish")
         ticket.usage = event.usage
-        ended = self._end(ticket, event.at, "finished", "every strand ended as the engine said")
-        return [*raced, *ended, *self._fleet.praise(lease.replica, event.at)]
+        effects += self._end(ticket, event.at, "finished", "every strand ended as the engine said")
+        effects += self._fleet.praise(lease.replica, event.at)
+        return effects
 
     def _client_gone(self, event: ClientGone) -> Effects:
         ticket = self.tickets.get(event.ticket)
@@ -333,24 +330,28 @@ class Desk:
         why = "cut off by us" if ticket.cut else "the caller left"
         return [*cancels, *self._end(ticket, event.at, "client_gone", f"{why}; billed what the engine produced")]
 
-    def _end(self, ticket: Ticket, at: float, outcome: Any, why: str, **error: str) -> Effects:
+    def _end(
+        self, ticket: Ticket, at: float, outcome: Outcome, why: str, reason: str = "", message: str = ""
+    ) -> Effects:
         """Give back everything the ticket held, book it, and let the next in."""
-        model, lease, rival = ticket.model, ticket.lease, ticket.rival
-        for held in (lease, rival):
-            if held is not None:
-                model.release(ticket, held, at)
+        model, lease, rival, usage = ticket.model, ticket.lease, ticket.rival, ticket.usage
+        if lease is not None:
+            model.release(ticket, lease, at)
+        if rival is not None:
+            model.release(ticket, rival, at)
         ticket.lease = ticket.rival = None
-        model.served(ticket, ticket.usage.completion_tokens)
+        model.served(ticket, usage.completion_tokens)
         self._forget(ticket, at, finished=outcome == "finished")
-        booked = metering.charge(ticket.name, ticket.key, model.name, ticket.tariff, ticket.usage, outcome)
-        used = 0 if outcome == "failed" else ticket.usage.total_tokens
+        booked = metering.charge(ticket.name, ticket.key, model.name, ticket.standing.tariff, usage, outcome)
+        used = 0 if outcome == "failed" else usage.total_tokens
         ticket.holding.settle(ticket.held, used, booked.cost_pico_usd, at)
-        effects: Effects = [booked, Close(ticket.name, outcome, why, **error)]
+        effects: Effects = [booked, Close(ticket.name, outcome, why, reason, message)]
         if model.aside or model.line.size:
             effects += self.serve(model, at)
-        for held in (lease, rival):
-            if held is not None and held.replica.state != "ready":
-                effects += self._fleet.released(held.replica)
+        if lease is not None and lease.replica.state != "ready":
+            effects += self._fleet.released(lease.replica)
+        if rival is not None and rival.replica.state != "ready":
+            effects += self._fleet.released(rival.replica)
         return effects
 
     def _forget(self, ticket: Ticket, at: float, *, finished: bool) -> None:
@@ -388,10 +389,9 @@ class Desk:
     # When things break.
 
     def _attempt_failed(self, event: AttemptFailed) -> Effects:
-        found = self._lease_of(event.ticket, event.attempt)
-        if found is None:
+        ticket = self.tickets.get(event.ticket)
+        if ticket is None or (lease := ticket.lease_of(event.attempt)) is None:
             return []
-        ticket, lease = found
         if event.failure == "rejected":
             why = "the engine rejected the request"
             cancels = _cancels(ticket, but=lease)
@@ -409,7 +409,7 @@ class Desk:
         if failed is ticket.lease:
             ticket.lease = ticket.rival
         ticket.rival = None
-        ticket.tried.add(failed.replica.name)
+        ticket.tried |= {failed.replica.name}
         ticket.model.release(ticket, failed, at)
         return [*self.serve(ticket.model, at), *self._fleet.released(failed.replica)]
 
@@ -424,7 +424,7 @@ class Desk:
         lease, model = ticket.lease, ticket.model
         assert lease is not None
         replica = lease.replica
-        ticket.tried.add(replica.name)
+        ticket.tried |= {replica.name}
         model.release(ticket, lease, at)
         model.hedger.gone(ticket.name)
         ticket.lease = None
@@ -489,6 +489,9 @@ class Desk:
         for model in dict.fromkeys(ticket.model for ticket in over):
             effects += self.serve(model, event.at)
         return effects
+
+    def _retry(self, ticket: Ticket, at: float) -> Effects:
+        return self.serve(ticket.model, at)
 
     def _expire(self, ticket: Ticket, at: float) -> Effects:
         return self._send_away(ticket, at, "waited too long")

@@ -165,9 +165,9 @@ class _Presence:
 
     def change(self, strands: int, at: float) -> None:
         """So many more, or fewer, are in flight from now on."""
-        held = self.strands
-        if at > self.seen_at:  # ``mean_at``, spelled out: this runs several times per request
-            self.mean = held + (self.mean - held) * exp((self.seen_at - at) / _LATELY_S)
+        held, since_s = self.strands, self.seen_at - at
+        if since_s < 0.0:  # ``mean_at``, spelled out: this runs several times per request
+            self.mean = held + (self.mean - held) * exp(since_s / _LATELY_S)
             self.seen_at = at
         self.strands = held + strands
 
@@ -189,11 +189,10 @@ class Holdback:
     have in flight, and a ``share`` of all slots at least. Over its part is who has it now and has had more than it
     lately: by what it has at the moment alone, a modest tenant's ordinary bursts were kept out as well, and then
     moved everybody's p95. The price is what stands idle, but never while only one tenant is about, and never a slot
-    of a pool so small that it would be much.
+    of a pool so small that it would be much. ``about`` is how many tenants are.
     """
 
     __slots__ = (
-        "_about",
         "_about_weight",
         "_expiries",
         "_kept",
@@ -202,6 +201,7 @@ class Holdback:
         "_strands",
         "_tenants",
         "_weight_of",
+        "about",
         "share",
     )
 
@@ -209,7 +209,7 @@ class Holdback:
         self.share = share
         self._weight_of = weight_of
         self._tenants: dict[str, _Presence] = {}
-        self._about = 0
+        self.about = 0
         self._about_weight = 0.0
         self._expiries: list[tuple[float, str]] = []  # one of each tenant that is about; may be too early
         self._strands = 0  # of all tenants; fewer than the pool's load, if others than these use it
@@ -221,7 +221,7 @@ class Holdback:
         twin = Holdback(self.share, self._weight_of)
         for tenant, presence in self._tenants.items():
             twin._tenants[tenant] = presence.copy()
-        twin._about, twin._about_weight, twin._strands = self._about, self._about_weight, self._strands
+        twin.about, twin._about_weight, twin._strands = self.about, self._about_weight, self._strands
         twin._expiries = list(self._expiries)
         return twin
 
@@ -248,7 +248,7 @@ class Holdback:
 
     def keeps_out(self, tenant: str, free_slots: int, slots: int, at: float) -> bool:
         """Whether this tenant has to leave the free slots of its pool to others."""
-        if self._about < 2:
+        if self.about < 2:
             return False
         presence = self._tenants.get(tenant)
         if presence is None or presence.strands == 0:
@@ -258,7 +258,7 @@ class Holdback:
         if self._expiries[0][0] <= at:
             self._expire(at)
         part = slots * presence.weight / self._about_weight
-        if self._about < 2 or presence.strands < part or presence.mean_at(at) < _OVER * part:
+        if self.about < 2 or presence.strands < part or presence.mean_at(at) < _OVER * part:
             return False
         if presence.strands < _OVER * part:
             until = presence.falls_to(_OVER * part)
@@ -270,7 +270,7 @@ class Holdback:
         if free_slots > self._to_keep(slots, self._strands):  # of whom are others, depends on who asks
             return None
         self._expire(at)
-        if self._about < 2:
+        if self.about < 2:
             return None
         expires_at = self._expiries[0][0]
         return min(expires_at, self._over_until) if self._over_until > at else expires_at
@@ -286,7 +286,7 @@ class Holdback:
     def _enter(self, tenant: str, presence: _Presence, at: float) -> None:
         presence.about = True
         presence.weight = self._weight_of(tenant)
-        self._about += 1
+        self.about += 1
         self._about_weight += presence.weight
         heappush(self._expiries, (at + RECENT_S, tenant))
 
@@ -301,6 +301,6 @@ class Holdback:
                 heapreplace(expiries, (until, tenant))
                 continue
             heappop(expiries)
-            self._about -= 1
-            self._about_weight = self._about_weight - presence.weight if self._about else 0.0
+            self.about -= 1
+            self._about_weight = self._about_weight - presence.weight if self.about else 0.0
             del self._tenants[tenant]

@@ -7,9 +7,12 @@ lag, and make routers herd); speed is learnt from what was measured. It refuses 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from .fading import FadingLine
 
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 SCAN_MAX = 16
 #: How many of the least pressed replicas of a larger pool are looked at.
 LOOK_AT = 8
+#: How many of a larger pool are kept in order: this part, and so many at least. The whole order took three times
+#: as long to keep, and to draw a new front up when one is used up takes little of all that is asked of it.
+_FRONT_PART = 16
+_FRONT_MIN = 64
 #: A prompt's usual tokens, where pressures are compared before the prompt is known.
 _USUAL_TOKENS = 256
 #: From so many measurements on a replica is believed more than its pool.
@@ -94,13 +101,17 @@ class Segment:
         self.touched = self.queued = at
 
 
+#: A replica's place among its pool's by pressure; of equals the one not chosen for longest comes first.
+Rank = tuple[float, int, int, "Replica"]
+
+
 class Replica:
     """What the desk knows of a replica. Changed through its ``Pool`` only.
 
     ``load`` counts leased strands, ``prefill_tokens`` uncached prompt tokens whose first answer is awaited,
     ``cost`` the expected work of all leases (``concurrency``); ``capacity`` is how many strands it may have
-    now, at most its ``slots``. ``turn`` is when it was last chosen. ``blocks`` is what the prefix index takes
-    it to hold.
+    now, at most its ``slots``. ``turn`` is when it was last chosen, ``number`` when it joined. ``blocks`` is what
+    the prefix index takes it to hold.
     """
 
     __slots__ = (
@@ -114,21 +125,26 @@ class Replica:
         "limit",
         "load",
         "model",
+        "moved",
         "name",
+        "number",
         "pace",
         "place",
         "prefill_tokens",
         "ramp_from",
+        "rank",
         "slots",
         "state",
         "strikes",
         "suspect_until",
         "turn",
-        "version",
     )
 
-    def __init__(self, name: str, model: str, slots: int, generation: int, pace: Pace | None = None) -> None:
+    def __init__(
+        self, name: str, model: str, slots: int, generation: int, pace: Pace | None = None, number: int = 0
+    ) -> None:
         self.name = name
+        self.number = number
         self.model = model
         self.slots = self.capacity = slots
         self.generation = generation
@@ -147,12 +163,8 @@ class Replica:
         self.blocks: dict[int, Segment] = {}
         self.blocks_max = 0
         self.place = -1  # in its pool's open list
-        self.version = 0  # of its pressure
-
-    @property
-    def free_slots(self) -> int:
-        """Strands it may still be given."""
-        return self.capacity - self.load
+        self.rank: Rank | None = None  # as its pool has it in order
+        self.moved = False  # its rank may be another by now
 
     def takes(self, strands: int) -> bool:
         """Whether this many strands may start now; an idle replica takes more than its slots, in turns."""
@@ -163,7 +175,8 @@ class Replica:
 
     def first_token_s(self, uncached_tokens: int) -> float:
         """How long a prompt with so many uncached tokens should wait for its first token, if it came now."""
-        return self.pace.first_token_s(self.prefill_tokens + uncached_tokens)
+        pace = self.pace
+        return pace.base_s + (self.prefill_tokens + uncached_tokens) * pace.token_s
 
     def score(self, uncached_tokens: int) -> float:
         """What it costs to give it the prompt: expected time to the first token times the batch it joins.
@@ -171,42 +184,28 @@ class Replica:
         The product needs no weights (LMetric, arXiv 2603.15202): the first factor matters while prompts are
         long, the second while answers are.
         """
-        return self.first_token_s(uncached_tokens) * (self.load + 1)
+        pace = self.pace
+        return (pace.base_s + (self.prefill_tokens + uncached_tokens) * pace.token_s) * (self.load + 1)
 
 
-class Lease:
+class Lease(Struct, eq=False):
     """One attempt's claim on a replica. Taken and given back through the ``Pool``, once each.
 
     ``ahead_tokens`` are the uncached prompt tokens that the replica had to compute before its first token, its
-    own among them; ``cached_tokens`` how many of its prompt's were expected in the cache.
+    own among them; ``cached_tokens`` how many of its prompt's were expected in the cache. ``prefilling`` as long
+    as no token has come, at ``first_at``.
     """
 
-    __slots__ = (
-        "ahead_tokens",
-        "at",
-        "attempt",
-        "cached_tokens",
-        "cost",
-        "first_at",
-        "prefilling",
-        "replica",
-        "strands",
-        "uncached_tokens",
-    )
-
-    def __init__(
-        self, replica: Replica, attempt: int, at: float, strands: int, uncached: int, cached: int, cost: float
-    ) -> None:
-        self.replica = replica
-        self.attempt = attempt
-        self.at = at
-        self.strands = strands
-        self.uncached_tokens = uncached
-        self.cached_tokens = cached
-        self.ahead_tokens = replica.prefill_tokens + uncached
-        self.cost = cost
-        self.prefilling = True  # no token has come yet
-        self.first_at = at
+    replica: Replica
+    attempt: int
+    at: float
+    strands: int
+    uncached_tokens: int
+    cached_tokens: int
+    ahead_tokens: int
+    cost: float
+    first_at: float
+    prefilling: bool = True
 
 
 class Pool:
@@ -225,12 +224,16 @@ class Pool:
         self.load = 0
         self.pace = Pace()
         self._turn = 0
-        self._heap: list[tuple[float, int, int, int, Replica]] = []
-        self._pushed = 0
+        self._joined = 0
+        self._front: list[Rank] = []  # in order: all that are open up to the edge, but for ``_moved``
+        self._front_max = 0
+        self._edge = inf
+        self._moved: list[Replica] = []  # changed since
 
     def join(self, name: str, slots: int, generation: int) -> Replica:
         """Take in a replica that was not known."""
-        replica = Replica(name, self.model, slots, generation, Pace(self.pace))
+        self._joined += 1
+        replica = Replica(name, self.model, slots, generation, Pace(self.pace), self._joined)
         self.members[name] = replica
         self.ready += 1
         self.slots += slots
@@ -262,22 +265,19 @@ class Pool:
 
     def changed(self, replica: Replica) -> None:
         """Put it where it belongs after a change of its load, state or capacity."""
-        limit = replica.limit
+        limit, load = replica.limit, replica.load
         opened = replica.state == "ready" and (
-            replica.load == 0 or (replica.load < replica.capacity and (limit is None or replica.cost < limit.cost))
+            load == 0 or (load < replica.capacity and (limit is None or replica.cost < limit.cost))
         )  # ``takes(1)``, spelled out: this runs three times per request
         if opened != (replica.place >= 0):
             self._open(replica) if opened else self._shut(replica)
-        if len(self.open) > SCAN_MAX:
-            replica.version += 1
-            if opened:
-                self._push(replica)
+        if not replica.moved:
+            replica.moved = True
+            self._moved.append(replica)
 
     def _open(self, replica: Replica) -> None:
         replica.place = len(self.open)
         self.open.append(replica)
-        if len(self.open) == SCAN_MAX + 1:
-            self._rebuild()
 
     def _shut(self, replica: Replica) -> None:
         last = self.open.pop()
@@ -292,22 +292,20 @@ class Pool:
         self, replica: Replica, attempt: int, at: float, strands: int, uncached: int, cached: int, cost: float
     ) -> Lease:
         """Lease strands on a replica."""
-        lease = Lease(replica, attempt, at, strands, uncached, cached, cost)
-        self._turn += 1
-        replica.turn = self._turn
+        self._turn = replica.turn = self._turn + 1
         replica.load += strands
-        replica.prefill_tokens += uncached
+        replica.prefill_tokens = ahead = replica.prefill_tokens + uncached
         replica.cost += cost
         self.load += strands
         self.changed(replica)
-        return lease
+        return Lease(replica, attempt, at, strands, uncached, cached, ahead, cost, at)
 
     def first_token(self, lease: Lease, at: float) -> None:
         """Note that the lease's prompt has been computed."""
         if lease.prefilling:
             lease.prefilling, lease.first_at = False, at
             lease.replica.prefill_tokens -= lease.uncached_tokens
-            self.changed(lease.replica)
+        self.changed(lease.replica)  # its pace has been learnt anew, too
 
     def give_back(self, lease: Lease) -> None:
         """Give a lease back. Whoever does so drops it: a second time would show in ``check``."""
@@ -325,30 +323,40 @@ class Pool:
         """The open replicas with least pressure: all of a small pool, the first few of a large one."""
         if len(self.open) <= SCAN_MAX:
             return self.open
-        found: list[tuple[float, int, int, int, Replica]] = []
-        heap = self._heap
-        while heap and len(found) < LOOK_AT:
-            entry = heappop(heap)
-            replica = entry[4]
-            if entry[3] == replica.version and replica.place >= 0:
-                found.append(entry)
-        for entry in found:
-            heappush(heap, entry)
-        return [entry[4] for entry in found]
+        self._put_in_order()
+        return [rank[3] for rank in self._front[:LOOK_AT]]
 
-    def _push(self, replica: Replica) -> None:
-        heappush(self._heap, self._entry(replica))
-        if len(self._heap) > 4 * len(self.members) + 64:
-            self._rebuild()
+    def _put_in_order(self) -> None:
+        """Give those that changed since it was last asked for the place in the front that they have now.
 
-    def _entry(self, replica: Replica) -> tuple[float, int, int, int, Replica]:
-        """Among equals the one not chosen for longest; an entry is stale when its version is."""
-        self._pushed += 1
-        return (replica.score(_USUAL_TOKENS), replica.turn, self._pushed, replica.version, replica)
+        A sorted list is searched in a few steps; of a heap the first few are found by taking them out.
+        """
+        front, edge = self._front, self._edge
+        for replica in self._moved:
+            replica.moved = False
+            if replica.rank is not None:
+                del front[bisect_left(front, replica.rank)]
+                replica.rank = None
+            if replica.place >= 0 and (score := replica.score(_USUAL_TOKENS)) <= edge:
+                replica.rank = rank = (score, replica.turn, replica.number, replica)
+                insort(front, rank)
+        self._moved.clear()
+        if len(front) < LOOK_AT:
+            self._draw_edge(sorted([(r.score(_USUAL_TOKENS), r.turn, r.number, r) for r in self.open]))
+        elif len(front) > self._front_max:
+            self._draw_edge(front)
 
-    def _rebuild(self) -> None:
-        self._heap = [self._entry(replica) for replica in self.open]
-        heapify(self._heap)
+    def _draw_edge(self, ranks: list[Rank]) -> None:
+        """Make the first of these the front. Nobody asks for the order of the others before it is used up."""
+        for rank in self._front:
+            rank[3].rank = None
+        self._edge, size = inf, max(_FRONT_MIN, len(self.members) // _FRONT_PART)
+        if len(ranks) > size:
+            self._edge = ranks[size - 1][0]
+            ranks = [rank for rank in ranks if rank[0] <= self._edge]
+        for rank in ranks:
+            rank[3].rank = rank
+        self._front, self._front_max = ranks, 2 * len(ranks)
 
     def check(self) -> None:
         """Verify that lists and sums agree with the replicas; raises ``AssertionError``."""
@@ -359,6 +367,6 @@ class Pool:
         assert self.ready == sum(r.state == "ready" for r in members)
         assert self.slots == sum(r.slots for r in members if r.state == "ready")
         assert self.load == sum(r.load for r in members)
-        if len(self.open) > SCAN_MAX:
-            fresh = {entry[4].name for entry in self._heap if entry[3] == entry[4].version}
-            assert opened <= fresh, "an open replica cannot be found by its pressure"
+        ranked = [r.rank for r in {*members, *self._moved} if r.rank is not None]
+        assert self._front == sorted(ranked), "the least pressed do not come first"
+        assert all(r.rank is None or r.place >= 0 for r in members if not r.moved), "one in front is not open"

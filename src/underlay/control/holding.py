@@ -6,22 +6,21 @@ those are. It refuses to know names, prices and what runs.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from .budgets import Purse
 from .limits import Meter, Receipt
 
 
-class Reservation:
+class Reservation(Struct, eq=False):
     """What one open request has reserved, in tokens and pico-dollars; ``Holding.extend`` makes it more.
 
     ``receipts`` is what its tokens were taken from, for correcting them.
     """
 
-    __slots__ = ("pico_usd", "receipts", "tokens")
-
-    def __init__(self, tokens: int, pico_usd: int) -> None:
-        self.tokens = tokens
-        self.pico_usd = pico_usd
-        self.receipts: list[Receipt] | None = None
+    tokens: int
+    pico_usd: int
+    receipts: list[Receipt] | None = None
 
 
 class Holding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from math import inf
 
 from underlay.domain.errors import Forbidden, Unauthenticated
 from underlay.domain.keys import Key
@@ -44,6 +45,11 @@ def _expired(key: Key, at: float) -> str | None:
     if key.expires_s is not None and at >= key.expires_s:
         return "has expired"
     return None
+
+
+def ends_at(key: Key) -> float:
+    """From when on a key will be refused; infinite if nothing is planned."""
+    return min(inf if end is None else end for end in (key.revoked_s, key.expires_s))
 
 
 def permit(key: Key, model: str) -> None:

@@ -32,9 +32,10 @@ REPLICA: Mapping[str, Mapping[str, str]] = {
 
 def step(table: Mapping[str, Mapping[str, str]], state: str, happening: str) -> str:
     """Return the state after ``happening``; raises ``AssertionError`` where the table has no such step."""
-    following = table.get(state, {}).get(happening)
-    assert following is not None, f"no step {happening!r} from state {state!r}"
-    return following
+    try:
+        return table[state][happening]
+    except KeyError:
+        raise AssertionError(f"no step {happening!r} from state {state!r}") from None
 
 
 def mermaid(table: Mapping[str, Mapping[str, str]]) -> str:

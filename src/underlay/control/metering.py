@@ -38,12 +38,4 @@ class Tariff:
 def charge(ticket: str, key: Key, model: str, tariff: Tariff, usage: Usage, outcome: Outcome) -> Charge:
     """Make the one charge of a ticket."""
     cost = 0 if outcome == "failed" else tariff.cost_pico_usd(usage)
-    return Charge(
-        ticket=ticket,
-        key_id=key.id,
-        tenant=key.tenant,
-        model=model,
-        usage=usage,
-        cost_pico_usd=cost,
-        outcome=outcome,
-    )
+    return Charge(ticket, key.id, key.tenant, model, usage, cost, outcome)

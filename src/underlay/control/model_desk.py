@@ -63,12 +63,12 @@ class ModelDesk:
             str, Ticket
         ] = {}  # waiting for another replica than failed them, or for their turn to retry
         self.holdbacks: list[Holdback] = []
+        self._below: dict[int, list[Holdback]] = {}  # by band: its own and those of the lower ones seen so far
         self.postponed: list[Ticket] = []  # whose time to retry was put off; the desk makes the appointment
         self.kept_until = 0.0  # when to see whether free slots are still kept for others
         self.size = FadingLine(_USUAL_OVERHEAD_TOKENS, _USUAL_TOKENS_PER_BYTE, keep_slope=True)
         self.completion_tokens = _USUAL_COMPLETION_TOKENS
         self._sized = 0
-        self._roots: dict[tuple[str, str], int] = {}
         self.adopt(settings)
         self.count_in((), 0.0)
 
@@ -84,6 +84,7 @@ class ModelDesk:
         self.served_lately = Served([band.share for band in settings.bands])
         self.delay = Delay(ttft_s * _TARGET_SHARE, max(2.0, ttft_s * _TARGET_SHARE))
         self.route = POLICIES[settings.routing](settings, Dice(settings.seed))
+        self._probing = self.route.probing
         for holdback in self.holdbacks:
             holdback.keep(settings.holdback_share)
         self.retries.share = settings.retry_share
@@ -100,38 +101,35 @@ class ModelDesk:
         """
         share = self.settings.holdback_share
         self.holdbacks = [Holdback(share, self._weight)]
+        self._below = {}
         for ticket in tickets:
             for lease in ticket.leases():
-                self._began(ticket, lease.strands, at)
-
-    def _began(self, ticket: Ticket, strands: int, at: float) -> None:
-        for holdback in self._holdbacks_from(ticket.band):
-            holdback.began(ticket.tenant, strands, at)
+                for holdback in self._holdbacks_from(ticket.band):
+                    holdback.began(ticket.tenant, lease.strands, at)
 
     def _holdbacks_from(self, band: int) -> list[Holdback]:
         """Those of this band and of the lower ones seen so far: what those below saw until now is the same."""
         while len(self.holdbacks) <= band:
             self.holdbacks.append(self.holdbacks[-1].copy())
-        return self.holdbacks[band:] if band else self.holdbacks
+            self._below.clear()
+        self._below[band] = below = self.holdbacks[band:]
+        return below
 
     # Getting to know a request.
 
+    def root_of(self, tenant: str, template: str) -> int:
+        """Where the chains of a tenant's prompts start."""
+        return root(self.name, "", template, tenant)
+
     def size_up(self, ticket: Ticket) -> None:
         """Estimate what the request will take, and find its beginning's place in the index."""
-        arrived = ticket.arrived
-        ticket.prompt_tokens = prompt = int(self.size.at(arrived.prompt_bytes)) + 1
+        arrived, size = ticket.arrived, self.size
+        ticket.prompt_tokens = prompt = int(size.base + size.slope * arrived.prompt_bytes) + 1
         answer = self.completion_tokens
         if arrived.max_tokens is not None and arrived.max_tokens < answer:
             answer = arrived.max_tokens
         ticket.cost = expected_cost(prompt, int(answer)) * arrived.strands
-        if arrived.blocks:
-            of = (ticket.tenant, ticket.policy.template)
-            start = self._roots.get(of)
-            if start is None:
-                start = self._roots[of] = root(self.name, "", ticket.policy.template, ticket.tenant)
-            ticket.chain = chain(start, arrived.blocks)
-        else:
-            ticket.chain = []
+        ticket.chain = chain(ticket.standing.root, arrived.blocks) if arrived.blocks else []
 
     def waiting(self) -> int:
         """How many wait."""
@@ -287,10 +285,9 @@ class ModelDesk:
 
     def held_back(self, ticket: Ticket, at: float) -> bool:
         """Whether the slots still free are kept for other tenants."""
-        pool = self.pool
-        band, last = ticket.band, len(self.holdbacks) - 1  # of a band not seen yet the last one says the same
-        holdback = self.holdbacks[min(last, band)]
-        return holdback.keeps_out(ticket.tenant, pool.slots - pool.load, pool.slots, at)
+        pool, band, holdbacks = self.pool, ticket.band, self.holdbacks
+        holdback = holdbacks[band] if band < len(holdbacks) else holdbacks[-1]  # not seen yet: as the last one
+        return holdback.about > 1 and holdback.keeps_out(ticket.tenant, pool.slots - pool.load, pool.slots, at)
 
     def look_again(self, at: float) -> bool:
         """Slots are free and somebody waits: whether ``kept_until`` now says something new.
@@ -316,22 +313,25 @@ class ModelDesk:
             return False
         ticket.at = at
         choice = self.route.choose(ticket, candidates, self.pool, self.index)
-        lease = self._lease(ticket, choice, at)
-        resume = ticket.seen and ticket.attempts > 1
-        ticket.lease = lease
+        ticket.lease = lease = self._lease(ticket, choice, at)
         ticket.step("dispatch")
         self.served_lately.note(ticket.band, at)
-        effects.append(Dispatch(ticket.name, lease.replica.name, ticket.attempts, resume, prefix + choice.why))
-        if ticket.attempts == 1:
-            self.retries.first(at)
-            self.counters.charge(ticket.tenant, INPUT_WEIGHT * ticket.prompt_tokens * ticket.strands)
-            if self.hedger.share:
-                expected_s = lease.replica.pace.first_token_s(lease.ahead_tokens)
-                self.hedger.dispatched(ticket.name, lease.uncached_tokens, expected_s, at)
-        probes = self.route.probes(self.pool)
-        if probes:
-            effects.extend([Probe(replica.name) for replica in probes])
+        attempt = lease.attempt
+        resume = ticket.seen and attempt > 1
+        effects.append(Dispatch(ticket.name, choice.replica.name, attempt, resume, prefix + choice.why))
+        if attempt == 1:
+            self._note_first(ticket, lease, at)
+        if self._probing:
+            effects += [Probe(replica.name) for replica in self.route.probes(self.pool)]
         return True
+
+    def _note_first(self, ticket: Ticket, lease: Lease, at: float) -> None:
+        """Count a first attempt for those that bound what comes after it."""
+        self.retries.first(at)
+        self.counters.charge(ticket.tenant, INPUT_WEIGHT * ticket.prompt_tokens * ticket.strands)
+        if self.hedger.share:
+            expected_s = lease.replica.pace.first_token_s(lease.ahead_tokens)
+            self.hedger.dispatched(ticket.name, lease.uncached_tokens, expected_s, at)
 
     def hedge(self, ticket: Ticket, at: float, effects: list[AnyEffect]) -> bool:
         """Ask a second replica for the same; False if there is none."""
@@ -369,65 +369,60 @@ class ModelDesk:
         return [replica for replica in self.pool.members.values() if replica.state == "ready"]
 
     def _lease(self, ticket: Ticket, choice: Choice, at: float) -> Lease:
-        replica, cached, _, depth = choice
-        ticket.attempts += 1
-        strands = ticket.strands
+        replica, cached, strands = choice.replica, choice.cached_tokens, ticket.strands
+        ticket.attempts = attempt = ticket.attempts + 1
         uncached = (ticket.prompt_tokens + ticket.usage.completion_tokens - cached) * strands
-        lease = self.pool.take(
-            replica, ticket.attempts, at, strands, uncached if uncached > 0 else 1, cached, ticket.cost
-        )
+        lease = self.pool.take(replica, attempt, at, strands, uncached if uncached > 0 else 1, cached, ticket.cost)
         if ticket.chain:
-            self.index.insert(replica, ticket.chain, depth)
-        self._began(ticket, strands, at)
+            self.index.insert(replica, ticket.chain, choice.depth)
+        for holdback in self._below.get(ticket.band) or self._holdbacks_from(ticket.band):
+            holdback.began(ticket.tenant, strands, at)
         return lease
 
     def release(self, ticket: Ticket, lease: Lease, at: float) -> None:
         """Give a lease back."""
         self.pool.give_back(lease)
-        for holdback in self._holdbacks_from(ticket.band):
+        for holdback in self._below.get(ticket.band) or self._holdbacks_from(ticket.band):
             holdback.ended(ticket.tenant, lease.strands, at)
 
     # Learning.
 
     def first_token(self, ticket: Ticket, lease: Lease, event: FirstToken) -> None:
         """Learn from a first token how fast the replica is and what it had in its cache."""
-        at, replica = event.at, lease.replica
-        took_s = at - lease.at
-        pace = replica.pace
+        at, replica, ahead = event.at, lease.replica, lease.ahead_tokens
+        pace, limit, took_s = replica.pace, replica.limit, at - lease.at
         prompt, cached = event.prompt_tokens, event.cached_tokens
-        ahead = lease.ahead_tokens
         if prompt and lease.strands == 1 and not ticket.usage.prompt_tokens:  # it speaks of this attempt
-            ahead = max(1, ahead - lease.uncached_tokens + prompt - cached)
+            ahead += prompt - cached - lease.uncached_tokens
+            ahead = max(1, ahead)
             if ticket.chain:
                 self.index.correct(replica, lease.cached_tokens, cached)
-            self._learn_size(ticket, prompt)
-        expected_s = pace.first_token_s(ahead)
+            self._sized = sized = self._sized + 1
+            if sized <= _SIZED_ALL or not sized % _SIZED_EACH:  # it is known well by then, and drifts slowly
+                self._learn_size(ticket, prompt)
+        expected_s = pace.base_s + ahead * pace.token_s
         pace.prefilled(ahead, took_s)
-        if replica.limit is not None:
-            replica.limit.first_token(took_s, expected_s, replica.cost, at)
+        if limit is not None:
+            limit.first_token(took_s, expected_s, replica.cost, at)
         self.pool.first_token(lease, at)
         if self.hedger.share:
             self.hedger.heard(ticket.name, at - ticket.at)  # since its first copy was sent
 
     def _learn_size(self, ticket: Ticket, prompt_tokens: int) -> None:
-        self._sized += 1
-        if self._sized > _SIZED_ALL and self._sized % _SIZED_EACH:
-            return  # it is known well by now, and drifts slowly
         self.size.add(ticket.arrived.prompt_bytes, prompt_tokens)
         if 2 <= len(ticket.chain) < _BLOCKS_MAX:  # of a longer prompt, no more than these were told
             self.index.learn(prompt_tokens, len(ticket.chain))
 
     def finished(self, ticket: Ticket, lease: Lease, completion_tokens: int, at: float) -> None:
         """Learn from a whole answer how long answers are and how fast they come."""
-        self.service.observe((at - lease.at) * lease.strands)
-        self.completion_tokens += 0.05 * (completion_tokens / lease.strands - self.completion_tokens)
-        replica = lease.replica
-        each = completion_tokens // lease.strands
-        if each > 1 and at > lease.first_at and not lease.prefilling and not ticket.tried:
-            took_s = at - lease.first_at
-            replica.pace.decoded(each - 1, took_s)
+        strands, replica = lease.strands, lease.replica
+        self.service.observe((at - lease.at) * strands)
+        self.completion_tokens += 0.05 * (completion_tokens / strands - self.completion_tokens)
+        gaps, took_s = completion_tokens // strands - 1, at - lease.first_at
+        if gaps > 0 and took_s > 0.0 and not lease.prefilling and not ticket.tried:
+            replica.pace.decoded(gaps, took_s)
             if replica.limit is not None:
-                replica.limit.decoded(took_s / (each - 1), replica.cost, at)
+                replica.limit.decoded(took_s / gaps, replica.cost, at)
 
     def served(self, ticket: Ticket, completion_tokens: int) -> None:
         """Tell fairness what was produced for the tenant since it was told last."""

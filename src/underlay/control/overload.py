@@ -96,8 +96,9 @@ class Served:
 
     def note(self, band: int, at: float) -> None:
         """A request of this band was given a replica."""
-        self._rates[band] = self._rate(band, at) + 1.0
-        self._seen_at[band] = at
+        rates, seen_at = self._rates, self._seen_at
+        rates[band] = rates[band] * exp((seen_at[band] - at) / _LATELY_S) + 1.0
+        seen_at[band] = at
 
     def left_for(self, band: int, at: float) -> float:
         """The part of the service that the bands above this one leave to it; its own share at least."""

@@ -161,9 +161,13 @@ class PrefixIndex:
                 del cache.leaves[parent]
             parent.children += 1
         segment = Segment(list(chain[depth:]), parent, self._inserted)
+        holders = self._holders
         for link in segment.links:
             blocks[link] = segment
-            self._add(link, replica)
+            if link in holders:
+                self._share(link, replica)
+            else:
+                holders[link] = replica
         cache.leaves[segment] = None
 
     def _split(self, segment: Segment, link: int, blocks: dict[int, Segment]) -> Segment:
@@ -177,11 +181,9 @@ class PrefixIndex:
         segment.parent = head
         return head
 
-    def _add(self, link: int, replica: Replica) -> None:
-        found = self._holders.get(link)
-        if found is None:
-            self._holders[link] = replica
-        elif isinstance(found, dict):
+    def _share(self, link: int, replica: Replica) -> None:
+        found = self._holders[link]
+        if isinstance(found, dict):
             found[replica] = None
         else:
             self._holders[link] = {found: None, replica: None}
@@ -196,7 +198,7 @@ class PrefixIndex:
 
     def _evict(self, replica: Replica, cache: _Cache) -> None:
         """Drop what was not used for longest and nothing begins with, block by block from its end."""
-        blocks, leaves = replica.blocks, cache.leaves
+        blocks, leaves, holders = replica.blocks, cache.leaves, self._holders
         while len(blocks) > replica.blocks_max:
             segment = next(iter(leaves))
             if segment.touched > segment.queued:  # it was asked for by itself since
@@ -205,7 +207,10 @@ class PrefixIndex:
                 continue
             link = segment.links.pop()
             del blocks[link]
-            self._drop(link, replica)
+            if holders[link] is replica:  # ``_drop``, spelled out where nobody else holds it
+                del holders[link]
+            else:
+                self._drop(link, replica)
             if not segment.links:
                 self._fell(segment, leaves)
 

@@ -56,7 +56,8 @@ class ReplicaDesk:
 
     def praise(self, replica: Replica, at: float) -> Effects:
         """A replica finished an attempt; if that was measured, look whether it is far slower than its peers."""
-        recovery.praise(replica, at)
+        if replica.strikes or replica.ejections:
+            recovery.praise(replica, at)
         limit = replica.limit
         if limit is None or limit.itl_at != at or replica.state != "ready":
             return []
@@ -145,11 +146,11 @@ class ReplicaDesk:
 
     def _reborn(self, replica: Replica, event: ReplicaSeen) -> Effects:
         """Trust it again: those it failed before its restart need not wait for another one any more."""
-        moved = self._lose(replica, event.at, "it restarted") if replica.state != "lost" else []
+        moved: Effects = self._lose(replica, event.at, "it restarted") if replica.state != "lost" else []
         model = self._office.of_model(replica.model)
         for ticket in self._office.tickets.values():
             if replica.name in ticket.tried:
-                ticket.tried.discard(replica.name)
+                ticket.tried -= {replica.name}
                 ticket.not_before = 0.0
         if event.model != replica.model:
             model.pool.leave(replica)
@@ -157,12 +158,12 @@ class ReplicaDesk:
             replica = self.replicas[event.replica] = self._office.of_model(event.model).pool.join(
                 event.replica, event.slots, event.generation
             )
+            moved += self._office.serve(model, event.at)  # who waited for it may wait for another of the old ones
         else:
             replica.generation, replica.strikes = event.generation, 0
             model.pool.resize(replica, event.slots)
             self._set_state(replica, "see")
-        served = self._office.serve(model, event.at)  # who waited for the old one, if it serves another model now
-        return [*moved, *served, *self._furnish(replica, event)]
+        return [*moved, *self._furnish(replica, event)]
 
     def _start_slowly(self, replica: Replica, at: float) -> Effects:
         replica.ramp_from = at

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 from itertools import islice
 from math import inf
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from underlay.control.dice import Dice
 from underlay.control.fleet import LOOK_AT, SCAN_MAX, Pool, Replica
@@ -41,7 +42,7 @@ class Ask:
         self.session = session
 
 
-class Choice(NamedTuple):
+class Choice(Struct):
     """Who gets it, how many of its prompt's tokens should be cached there, and why, for people.
 
     ``depth`` is how many blocks of the prompt it is known to hold at least; 0 where that was not looked at.
@@ -55,6 +56,9 @@ class Choice(NamedTuple):
 
 class Policy(ABC):
     """A way to choose. One of each desk; what it remembers is kept apart by model."""
+
+    #: Whether ``probes`` ever says anything.
+    probing = False
 
     def __init__(self, settings: DeskSettings, dice: Dice) -> None:
         self.settings = settings
@@ -138,6 +142,20 @@ def survey(ask: Ask, candidates: Sequence[Replica], pool: Pool, index: PrefixInd
 
 #: The best of those looked at: the replica, blocks it holds, its score, and the soonest first token among them all.
 Found = tuple[Replica, int, float, float]
+
+
+def least_cold(tokens: int, looked_at: Sequence[Replica]) -> Replica:
+    """Find the least ``Replica.score`` for a prompt of so many tokens of which nothing is cached anywhere."""
+    scores = [
+        (r.pace.base_s + (r.prefill_tokens + tokens) * r.pace.token_s) * (r.load + 1) for r in looked_at
+    ]  # ``score``, spelled out: this runs once per replica and request
+    least = min(scores)
+    best = looked_at[scores.index(least)]
+    if scores.count(least) > 1:
+        for replica, score in zip(looked_at, scores, strict=True):
+            if score == least and before(replica, best):
+                best = replica
+    return best
 
 
 def least_score(

@@ -47,6 +47,8 @@ class Answer:
 class Prequal(Policy):
     """The quickest of the cold, by recent probes."""
 
+    probing = True
+
     def __init__(self, settings: DeskSettings, dice: Dice) -> None:
         super().__init__(settings, dice)
         self._answers: dict[str, dict[Replica, Answer]] = {}  # of each model, oldest first, one of each replica
@@ -60,7 +62,8 @@ class Prequal(Policy):
         usable = [answer for answer in answers.values() if may(answer.replica, among)]
         if len(usable) < min(2, len(candidates)):
             blind = self._blind.choose(ask, candidates, pool, index)
-            return blind._replace(why=f"too few fresh probes; {blind.why}")
+            blind.why = f"too few fresh probes; {blind.why}"
+            return blind
         chosen, cached, why = _select(ask, usable, _hot_above(answers), index)
         self._use(answers, chosen, ask.strands, pool)
         self._drop_one(answers)

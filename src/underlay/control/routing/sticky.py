@@ -34,6 +34,7 @@ from .policy import (
     cached_tokens,
     choice,
     first_of,
+    least_cold,
     least_pressed,
     least_score,
     survey,
@@ -59,8 +60,11 @@ class Sticky(Policy):
     def choose(self, ask: Ask, candidates: Sequence[Replica], pool: Pool, index: PrefixIndex) -> Choice:
         """Choose a warm replica while that costs little time, else whoever is best."""
         chain = ask.chain
+        if not chain:  # nothing is known of the prompt's beginning: no cache has a say
+            chosen = least_cold(ask.prompt_tokens, least_pressed(ask, candidates, pool))
+            return Choice(chosen, 0, f"least pressed: {chosen.load} of {chosen.slots} slots in use")
         need = ceil(self.settings.warm_share * len(chain)) or 1
-        holders = index.holders(chain[need - 1]) if chain else ()
+        holders = index.holders(chain[need - 1])
         if not holders:
             return self._cold(ask, candidates, pool, index)
         self._until_explored -= 1
@@ -71,9 +75,10 @@ class Sticky(Policy):
             (only,) = holders
             if only.place >= 0:
                 depth = index.held(only, chain, need)
-                first_s = only.first_token_s(max(1, ask.prompt_tokens - cached_tokens(ask, depth, index)))
+                cached = cached_tokens(ask, depth, index)
+                first_s = only.first_token_s(max(1, ask.prompt_tokens - cached))
                 if first_s <= self.settings.warm_penalty_s:
-                    return _told("warm", (only, depth, first_s * (only.load + 1), first_s), ask, index)
+                    return Choice(only, cached, _in_words("warm", depth, chain, first_s), depth)
         among = allowed(candidates, pool)
         warm = first_of(holders, among)
         if len(warm) >= LOOK_AT:  # there may be more: the deepest are to be among them
@@ -108,8 +113,7 @@ class Sticky(Policy):
 
     def _explore(self, ask: Ask, candidates: Sequence[Replica], pool: Pool, index: PrefixIndex) -> Choice:
         """Choose as if nothing were cached anywhere."""
-        best = least_score(ask, (), least_pressed(ask, candidates, pool), index)
-        chosen = candidates[0] if best is None else best[0]
+        chosen = least_cold(ask.prompt_tokens, least_pressed(ask, candidates, pool))
         return choice(ask, chosen, index, "exploring: least score whatever is cached")
 
 
@@ -122,8 +126,9 @@ def _better(one: Found, other: Found) -> Found:
 def _told(word: str, best: Found, ask: Ask, index: PrefixIndex, beside: str = "") -> Choice:
     """Put a choice in words."""
     replica, depth, score, _ = best
-    if not ask.chain:
-        return Choice(replica, 0, f"least pressed: {replica.load} of {replica.slots} slots in use")
-    first_s = score / (replica.load + 1)
-    why = f"{word}: holds {depth} of {len(ask.chain)} blocks; first token in {first_s:.2f} s{beside}"
-    return Choice(replica, cached_tokens(ask, depth, index), why, depth)
+    why = _in_words(word, depth, ask.chain, score / (replica.load + 1))
+    return Choice(replica, cached_tokens(ask, depth, index), why + beside, depth)
+
+
+def _in_words(word: str, depth: int, chain: Sequence[int], first_s: float) -> str:
+    return f"{word}: holds {depth} of {len(chain)} blocks; first token in {first_s:.2f} s"
