@@ -26,10 +26,11 @@ import uvloop
 
 from underlay import __version__
 from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen
+from underlay.documents import desk as desk_sections
 from underlay.domain.answer import ModelCard
-from underlay.domain.keys import Key, Limits
+from underlay.domain.keys import Key
 from underlay.domain.money import Price
-from underlay.domain.policy import Band, DeskSettings, ModelPolicy
+from underlay.domain.policy import DeskSettings, ModelPolicy
 from underlay.domain.views import Journey, PlatformRow
 from underlay.live import accounts, journal_file, keyring, locate, logs, spent
 from underlay.live.driver import Driver
@@ -76,14 +77,8 @@ def run(settings: Settings, *, announce: Announce, console: Console, progress: P
 
 def desk_settings(settings: Settings) -> DeskSettings:
     """The part of the settings that decisions are made by."""
-    desk = settings.desk.model_dump(exclude={"bands"})
-    return DeskSettings(
-        models=tuple(_policy(model) for model in settings.models),
-        accounts=accounts.accounts(settings),
-        default_limits=Limits(**settings.limits.model_dump()),
-        bands=tuple(Band(band.name, band.share, band.patience) for band in settings.desk.bands),
-        **desk,
-    )
+    models = (_policy(model) for model in settings.models)
+    return desk_sections.desk_settings(settings.desk, models, accounts.accounts(settings), settings.limits)
 
 
 def _policy(model: ModelSettings) -> ModelPolicy:
