@@ -88,3 +88,25 @@ def test_a_throttled_accelerator_computes_slower_but_reads_its_cache_as_before()
     assert COST.throttled(1.0) == COST
     with pytest.raises(ValueError, match="at least 1"):
         COST.throttled(0.5)
+
+
+def test_what_is_slowed_takes_as_many_times_as_long_in_every_part() -> None:
+    slow = COST.slowed(3.0)
+    for step in ((0, 9, 4000), (700, 0, 0), (700, 9, 4000)):
+        assert slow.step_s(*step) == pytest.approx(3 * COST.step_s(*step))
+    with pytest.raises(ValueError, match="slowness"):
+        COST.slowed(0.0)
+
+
+@given(st.integers(1, 9000), st.integers(0, 600), st.integers(1, 100_000), st.floats(0, 1e7))
+def test_what_is_kept_of_steps_asked_before_changes_no_step(tokens, sequences, kv_tokens, pairs) -> None:
+    kv_tokens = kv_tokens if sequences else 0
+    fresh = COST.slowed(1.0)
+    expected_s = COST.mixed.at(tokens + sequences) + COST.host_s
+    attention_s = COST.prefill_fixed_s + COST.prefill_token_s * tokens + COST.prefill_pair_s * pairs
+    if sequences:
+        attention_s += COST.decode_fixed_s + COST.decode_sequence_s * sequences
+        attention_s += COST.decode_kv_token_s * kv_tokens
+    expected_s += attention_s * (1 + COST.mixed_slowdown * sequences)
+    for cost in (fresh, fresh, COST):
+        assert cost.mixed_step_s(tokens, sequences, kv_tokens, pairs) == pytest.approx(expected_s)

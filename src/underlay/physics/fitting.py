@@ -15,10 +15,10 @@ from underlay.physics.step_time import Curve, attention_pairs
 
 
 class DecodeStep(NamedTuple):
-    """A timed step that only decodes: ``kv_tokens`` is the sum of all contexts."""
+    """A timed step that only decodes, or the mean of several: ``kv_tokens`` is the sum of all contexts."""
 
-    sequences: int
-    kv_tokens: int
+    sequences: float
+    kv_tokens: float
     step_s: float
 
 

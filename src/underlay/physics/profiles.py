@@ -6,8 +6,14 @@ measured up to 33 % away. Where there is none, the roofline gives a prior, marke
 off as more.
 
 What a method means here: ``measured``, steps of a running engine, timed as they are; ``calibrated``, this formula
-fitted to timings from that very accelerator; ``modelled``, fitted to an estimate that combines kernels timed on
-that accelerator; ``assumed``, reckoned from data sheets.
+fitted to timings from that very accelerator, or an estimate scaled to runs on it; ``modelled``, fitted to an
+estimate that combines kernels timed on that accelerator; ``assumed``, reckoned from data sheets.
+
+A profile of one's own (``read``; ``underlay calibrate`` writes such files) is one JSON object with the fields of
+``Line``, no others. For an engine with slots (``llama.cpp``) few of them need a number: two knots of ``decode_ms``
+and of ``mixed_ms`` each (a small batch and a full one; a short chunk and a long one), ``decode_kv_token_ns`` and
+``prefill_pair_ns``; the rest may be 0. ``rules`` says what the engine was started with, if known, and
+``request_ms`` what a request takes beside its steps.
 """
 
 from __future__ import annotations
@@ -15,10 +21,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from underlay.domain.errors import BadRequest, NotFound
 from underlay.physics import catalogue, roofline
 from underlay.physics.catalogue import Parallelism
 from underlay.physics.step_time import Curve, StepCoefficients
@@ -51,10 +59,26 @@ class RunsError(msgspec.Struct, frozen=True):
     runs: int
 
 
+class EngineRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the engine was started with when its steps were timed: a hint for whoever models it; none is not known.
+
+    ``slots`` of ``slot_tokens`` (llama.cpp), or ``max_sequences`` and ``blocks`` of ``block_tokens`` (vLLM);
+    ``step_tokens`` is the token budget of a step in both.
+    """
+
+    slots: int | None = None
+    slot_tokens: int | None = None
+    max_sequences: int | None = None
+    blocks: int | None = None
+    block_tokens: int | None = None
+    step_tokens: int | None = None
+
+
 class Profile(msgspec.Struct, frozen=True):
     """What is known about the steps of one model, so split, on one accelerator under one engine.
 
-    ``runs_error`` is there where real runs were at hand. ``kv_token_bytes`` is for the whole replica.
+    ``runs_error`` is there where real runs were at hand. ``kv_token_bytes`` is for the whole replica; 0 if nobody
+    said. ``request_s`` is what a request takes beside its steps.
     """
 
     accelerator: str
@@ -69,6 +93,8 @@ class Profile(msgspec.Struct, frozen=True):
     fit_error: FitError
     kv_token_bytes: int
     runs_error: RunsError | None = None
+    rules: EngineRules | None = None
+    request_s: float = 0.0
 
     def warnings(
         self, *, decode_sequences: int = 0, step_tokens: int = 0, context_tokens: int = 0
@@ -98,7 +124,7 @@ class Profile(msgspec.Struct, frozen=True):
         return f"{self.model} {self.parallelism} {self.precision} on {self.accelerator} ({self.engine})"
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line of the file: the same as a Profile, in units that read well."""
 
     accelerator: str
@@ -123,6 +149,9 @@ class Line(msgspec.Struct, frozen=True):
     valid: Validity
     fit_error: FitError
     runs_error: RunsError | None = None
+    kv_token_bytes: int | None = None
+    rules: EngineRules | None = None
+    request_ms: float = 0.0
 
     def coefficients(self) -> StepCoefficients:
         """The coefficients, in seconds."""
@@ -138,6 +167,12 @@ class Line(msgspec.Struct, frozen=True):
             mixed_slowdown=self.mixed_slowdown,
             host_s=self.host_ms * 1e-3,
         )
+
+
+_NOT_BELOW_ZERO = (
+    "decode_fixed_ms", "decode_sequence_us", "decode_kv_token_ns", "prefill_fixed_ms", "prefill_token_us",
+    "prefill_pair_ns", "mixed_slowdown", "host_ms", "request_ms",
+)  # fmt: skip
 
 
 class Key(NamedTuple):
@@ -162,20 +197,53 @@ def find(accelerator: str, model: str, parallelism: str, precision: str, *, engi
     line = lines().get(Key(accelerator, model, str(split), precision, engine))
     if line is None:
         return _assumed(on, of, split, precision, engine)
+    return _as_profile(line, line.coefficients())
+
+
+def _as_profile(line: Line, coefficients: StepCoefficients) -> Profile:
     return Profile(
-        accelerator=accelerator,
-        model=model,
+        accelerator=line.accelerator,
+        model=line.model,
         parallelism=line.parallelism,
-        precision=precision,
-        engine=engine,
+        precision=line.precision,
+        engine=line.engine,
         method=line.method,
         source=line.source,
-        coefficients=line.coefficients(),
+        coefficients=coefficients,
         valid=line.valid,
         fit_error=line.fit_error,
-        kv_token_bytes=of.kv_token_bytes,
+        kv_token_bytes=_kv_token_bytes(line),
         runs_error=line.runs_error,
+        rules=line.rules,
+        request_s=line.request_ms * 1e-3,
     )
+
+
+def _kv_token_bytes(line: Line) -> int:
+    if line.kv_token_bytes is not None:
+        return line.kv_token_bytes
+    try:
+        return catalogue.model(line.model).kv_token_bytes
+    except NotFound:  # a profile of one's own may be of any model
+        return 0
+
+
+def read(path: Path) -> Profile:
+    """A profile of one's own, from a file that holds one. Errors: BadRequest, which says what is wrong with it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"{path}: cannot be read: {error.strerror or error}.", param="profile") from None
+    try:
+        line = msgspec.json.decode(data, type=Line)
+        coefficients = line.coefficients()
+    except (msgspec.DecodeError, ValueError) as error:
+        hint = "A profile is one JSON object, as 'underlay calibrate --output FILE' writes it."
+        raise BadRequest(f"{path}: {str(error).rstrip('.')}. {hint}", param="profile") from None
+    below = [name for name in _NOT_BELOW_ZERO if getattr(line, name) < 0.0]
+    if below:
+        raise BadRequest(f"{path}: no work takes time away, but {', '.join(below)} is below 0.", param="profile")
+    return _as_profile(line, coefficients)
 
 
 def known() -> tuple[Key, ...]:

@@ -44,7 +44,7 @@ SHARES = Shares(
     experts_layer_s=0.5e-3,
 )
 #: Decode mean and p95, prefill mean and p95, of the prior against the profiles: whole experts, and experts split.
-_ERROR = (0.135, 0.419, 0.207, 0.519)
+_ERROR = (0.135, 0.417, 0.202, 0.476)
 _ERROR_EXPERTS_SPLIT = (0.503, 1.618, 0.288, 0.574)
 #: Where no link to neighbours is published: PCIe of the fourth generation, 16 lanes.
 _LINK_BYTES_S = 32e9

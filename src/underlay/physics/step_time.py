@@ -29,8 +29,8 @@ from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
-#: Batches whose cost is kept ready; beyond it is reckoned anew each time.
-_READY_SEQUENCES = 1024
+#: How many numbers of tokens are kept with what was found in the table for them.
+_KEPT_TOKENS = 1 << 16
 
 
 class Curve:
@@ -143,18 +143,31 @@ class StepCoefficients:
     prefill_pair_s: float
     mixed_slowdown: float = 0.0
     host_s: float = 0.0
-    #: The part of a decode-only step that depends on the batch alone, for each batch up to ``_READY_SEQUENCES``.
-    _ready_s: list[float] = field(init=False, repr=False, compare=False)
+    #: What was asked before: of a decode-only step the part that depends on the batch alone, of any step the
+    #: attention that does so, and G and h by tokens.
+    _batches_s: list[float] = field(init=False, repr=False, compare=False, default_factory=lambda: [0.0])
+    _attention_s: list[float] = field(init=False, repr=False, compare=False, default_factory=lambda: [0.0])
+    _mixed_s: dict[int, float] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if min(self.decode.values_s[0], self.mixed.values_s[0]) <= 0.0:
             raise ValueError("A step takes some time: the tables must hold numbers above 0.")
-        ready = [self._batch_s(sequences) for sequences in range(_READY_SEQUENCES + 1)]
-        object.__setattr__(self, "_ready_s", ready)
 
-    def _batch_s(self, sequences: int) -> float:
-        attention_s = self.decode_fixed_s + self.decode_sequence_s * sequences
-        return self.decode.at(sequences) + attention_s + self.host_s
+    def batches_s(self, sequences: int) -> Sequence[float]:
+        """The part of a decode-only step that depends on the batch alone, for each batch up to that many.
+
+        What the tokens in the KV cache cost comes to it: see ``kv_tokens_s``.
+        """
+        known = self._batches_s
+        for count in range(len(known), sequences + 1):
+            attention_s = self.decode_fixed_s + self.decode_sequence_s * count
+            self._attention_s.append(attention_s)
+            known.append(self.decode.at(count) + attention_s + self.host_s)
+        return known
+
+    def kv_tokens_s(self, sequences: int) -> Sequence[float]:
+        """What each token in the KV cache costs in a decode-only step, for each batch up to that many."""
+        return [self.decode_kv_token_s] * (sequences + 1)
 
     def step_s(
         self, prefill_tokens: int, decode_sequences: int, kv_tokens: int, prefill_pairs: float | None = None
@@ -167,20 +180,41 @@ class StepCoefficients:
         if prefill_tokens <= 0:
             return self.decode_step_s(decode_sequences, kv_tokens)
         pairs = 0.5 * prefill_tokens * prefill_tokens if prefill_pairs is None else prefill_pairs
-        attention_s = self.prefill_fixed_s + self.prefill_token_s * prefill_tokens + self.prefill_pair_s * pairs
-        if decode_sequences > 0:
-            attention_s += self.decode_fixed_s + self.decode_sequence_s * decode_sequences
-            attention_s += self.decode_kv_token_s * kv_tokens
-            attention_s *= 1.0 + self.mixed_slowdown * decode_sequences
-        return self.mixed.at(prefill_tokens + decode_sequences) + attention_s + self.host_s
+        if decode_sequences <= 0:
+            decode_sequences = kv_tokens = 0
+        return self.mixed_step_s(prefill_tokens, decode_sequences, kv_tokens, pairs)
+
+    def mixed_step_s(self, prefill_tokens: int, decode_sequences: int, kv_tokens: int, pairs: float) -> float:
+        """The time of a step with prompt tokens, asked once for each modelled request: nothing is made good here.
+
+        Without decoding sequences ``kv_tokens`` must be 0 as well.
+        """
+        try:
+            return self._mixed_s[prefill_tokens + decode_sequences] + (
+                self.prefill_fixed_s
+                + self.prefill_token_s * prefill_tokens
+                + self.prefill_pair_s * pairs
+                + self._attention_s[decode_sequences]
+                + self.decode_kv_token_s * kv_tokens
+            ) * (1.0 + self.mixed_slowdown * decode_sequences)
+        except (KeyError, IndexError):  # nobody asked for that many before
+            self._find_mixed(prefill_tokens + decode_sequences)
+            self.batches_s(decode_sequences)
+            return self.mixed_step_s(prefill_tokens, decode_sequences, kv_tokens, pairs)
+
+    def _find_mixed(self, tokens: int) -> None:
+        if len(self._mixed_s) >= _KEPT_TOKENS:
+            self._mixed_s.clear()
+        self._mixed_s[tokens] = self.mixed.at(tokens) + self.host_s
 
     def decode_step_s(self, decode_sequences: int, kv_tokens: int) -> float:
         """The time of a step that only decodes."""
         if decode_sequences <= 0:
             return 0.0
-        if decode_sequences <= _READY_SEQUENCES:
-            return self._ready_s[decode_sequences] + self.decode_kv_token_s * kv_tokens
-        return self._batch_s(decode_sequences) + self.decode_kv_token_s * kv_tokens
+        known = self._batches_s
+        if decode_sequences >= len(known):
+            self.batches_s(decode_sequences)
+        return known[decode_sequences] + self.decode_kv_token_s * kv_tokens
 
     def decode_stretch(self, decode_sequences: int, kv_tokens: int) -> Stretch:
         """Steps that only decode from here on: the first sees ``kv_tokens``, each next one more per sequence."""
@@ -210,4 +244,21 @@ class StepCoefficients:
             prefill_pair_s=self.prefill_pair_s * slowdown,
             mixed_slowdown=self.mixed_slowdown,
             host_s=self.host_s,
+        )
+
+    def slowed(self, slowness: float) -> StepCoefficients:
+        """The same where everything takes ``slowness`` times as long, whatever the reason (1: as it is)."""
+        if slowness <= 0.0:
+            raise ValueError(f"A slowness is above 0, got {slowness:g}.")
+        return StepCoefficients(
+            decode=self.decode.times(slowness),
+            mixed=self.mixed.times(slowness),
+            decode_fixed_s=self.decode_fixed_s * slowness,
+            decode_sequence_s=self.decode_sequence_s * slowness,
+            decode_kv_token_s=self.decode_kv_token_s * slowness,
+            prefill_fixed_s=self.prefill_fixed_s * slowness,
+            prefill_token_s=self.prefill_token_s * slowness,
+            prefill_pair_s=self.prefill_pair_s * slowness,
+            mixed_slowdown=self.mixed_slowdown,
+            host_s=self.host_s * slowness,
         )
