@@ -28,9 +28,10 @@ class Figures:
         *,
         at_most: float | None = None,
         at_least: float | None = None,
+        aim: float | None = None,
         how: str = "",
     ) -> None:
-        """Add a figure with what it must be: at most, or at least."""
+        """Add a figure with what it must be, at most or at least; ``aim``, further the same way, is hoped for."""
         must = at_most if at_most is not None else at_least
         met = None
         if at_most is not None:
@@ -44,6 +45,7 @@ class Figures:
                 "value": value,
                 "unit": unit,
                 "must": f"{sign}{must}" if sign else None,
+                "aim": None if aim is None else f"{sign}{aim}",
                 "met": met,
                 "how": how,
             }

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(__file__).resolve().parent / "data"
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "bench")]
 
 import msgspec  # noqa: E402
+import numpy as np  # noqa: E402
+from fidelity.runs import DATA, Name, Run, halves, scored  # noqa: E402
 
 from underlay.physics import catalogue, fitting  # noqa: E402
 from underlay.physics.profiles import FitError, Line, RunsError, Validity  # noqa: E402
@@ -31,6 +32,9 @@ SHIPPED = ROOT / "src/underlay/physics/data/step_profiles.jsonl"
 #: Best of 0, 0.5 and 1 ms against the runs in data/runs.csv on Hopper; on Blackwell the estimates are slow already.
 HOST_MS = 0.5
 HOST_MS_BLACKWELL = 0.0
+#: Estimates that are slower the more there is to compute: their kernels multiply in 16 bits what the engine of the
+#: runs multiplied in four to eight (gpt-oss, vLLM 0.15.1 on Blackwell). Reading weights takes as long in both.
+SCALED = (Name("b200-sxm", "gpt-oss-120b", "tp1", "mxfp4"), Name("b200-sxm", "gpt-oss-120b", "tp2", "mxfp4"))
 #: Kernels timed alone leave out more of the host's work: best of 0, 0.5, 1, 1.5 ms over both runs in data/requests.
 HOST_MS_KERNELS = 1.0
 ACCELERATORS = {"a100_sxm": "a100-80-sxm", "deepseek-v3": "deepseek-v3-671b"}
@@ -49,13 +53,62 @@ MIXED_CONTEXT = 4096
 def fitted() -> list[Line]:
     """All profiles; kernels timed on the accelerator come before estimates."""
     lines = {key(line): line for line in (*estimated(), *calibrated())}
-    runs = runs_errors(lines)
-    return [msgspec.structs.replace(line, runs_error=runs.get(key(line))) for _, line in sorted(lines.items())]
+    lines |= scaled({name: lines[name] for name in SCALED})
+    errors = scored({name: line.coefficients() for name, line in lines.items()}, fitted_to())
+    runs = {name: RunsError(round(statistics.median(all_), 4), len(all_)) for name, all_ in errors.items()}
+    return [msgspec.structs.replace(line, runs_error=runs.get(name)) for name, line in sorted(lines.items())]
 
 
-def key(line: Line) -> tuple[str, str, str, str]:
+def key(line: Line) -> Name:
     """What a profile is known by."""
-    return line.accelerator, line.model, line.parallelism, line.precision
+    return Name(line.accelerator, line.model, line.parallelism, line.precision)
+
+
+def fitted_to() -> list[Run]:
+    """The runs that profiles were fitted to; they prove nothing about them."""
+    return halves(SCALED)[0]
+
+
+def scaled(lines: dict[Name, Line]) -> dict[Name, Line]:
+    """Estimates whose rise above their first knot is scaled, by two shares that fit half of the runs best."""
+    runs, others = halves(lines)
+    decode, mixed = _shares(lines, runs)
+    how = (
+        f"; rise of its matrix products times {decode:g} (decoding) and {mixed:g} (with prompts), the best for "
+        f"{len(runs)} of {len(runs) + len(others)} runs of vLLM 0.15.1"
+    )
+    return {
+        name: msgspec.structs.replace(
+            _scaled(line, decode, mixed),
+            method="calibrated",
+            source=line.source + how,
+            fit_error=msgspec.structs.replace(line.fit_error, against="the estimate before it was scaled to runs"),
+        )
+        for name, line in lines.items()
+    }
+
+
+def _shares(lines: dict[Name, Line], runs: list[Run]) -> tuple[float, float]:
+    """The shares of both rises with the least squares of relative errors: the time per token is linear in them."""
+    flat = {name: _scaled(line, 0.0, 0.0).coefficients() for name, line in lines.items()}
+    ends = ((1.0, 0.0), (0.0, 1.0))
+    full = [{name: _scaled(line, *end).coefficients() for name, line in lines.items()} for end in ends]
+    left = [1.0 - run.predicted_ms(flat[run.name]) / run.tpot_ms for run in runs]
+    rises = [
+        [(run.predicted_ms(costs[run.name]) - run.predicted_ms(flat[run.name])) / run.tpot_ms for costs in full]
+        for run in runs
+    ]
+    decode, mixed = np.linalg.lstsq(np.array(rises), np.array(left), rcond=None)[0]
+    return round(float(decode), 2), round(float(mixed), 2)
+
+
+def _scaled(line: Line, decode: float, mixed: float) -> Line:
+    def rise(values: tuple[float, ...], share: float) -> tuple[float, ...]:
+        return tuple(round(values[0] + share * (value - values[0]), 4) for value in values)
+
+    return msgspec.structs.replace(
+        line, decode_ms=rise(line.decode_ms, decode), mixed_ms=rise(line.mixed_ms, mixed)
+    )
 
 
 def estimated() -> Iterator[Line]:
@@ -200,32 +253,6 @@ def _attention(folder: Path, layers: int) -> dict[tuple[int, int, int, int], flo
 def _rows(path: Path) -> list[dict[str, str]]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def runs_errors(lines: dict[tuple[str, str, str, str], Line]) -> dict[tuple[str, str, str, str], RunsError]:
-    """The error of each profile against the whole runs that there are of it."""
-    errors = defaultdict(list)
-    for name, predicted_ms, run_ms in tpot(lines):
-        errors[name].append(abs(predicted_ms / run_ms - 1.0))
-    return {name: RunsError(round(statistics.median(all_), 4), len(all_)) for name, all_ in errors.items()}
-
-
-def tpot(lines: dict[tuple[str, str, str, str], Line]) -> Iterator[tuple[tuple[str, str, str, str], float, float]]:
-    """Time per output token, predicted and of the run, in ms, for each run in data/runs.csv that has a profile.
-
-    The runs keep a fixed number of requests going, so on average each context is the prompt and half the answer,
-    and each step pays a part of the others' prompts.
-    """
-    with (DATA / "runs.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            name = (row["accelerator"], row["model"], row["parallelism"], row["precision"])
-            if name in lines:
-                cost = lines[name].coefficients()
-                prompt, answer, at_once = (
-                    int(row[c]) for c in ("prompt_tokens", "completion_tokens", "concurrency")
-                )
-                step_s = cost.decode_step_s(at_once, at_once * (prompt + answer // 2))
-                yield name, 1e3 * (step_s + (at_once - 1) * cost.prefill_s(prompt) / answer), float(row["tpot_ms"])
 
 
 def encode(lines: list[Line]) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def same(walker: Walker, engine: ModelledEngine, crowd: list[Sequence]) -> None:
 @quick
 @given(data=st.data())
 def test_fast_forward_equals_step_by_step_paged(data) -> None:
-    blocks = data.draw(st.sampled_from([12, 20, 60]))
+    blocks = data.draw(st.sampled_from([12, 20, 60, 1000]))  # from never enough to always
     link_blocks = data.draw(st.sampled_from([1, 2]))
     rules = PagedRules(
         blocks=blocks,
@@ -45,7 +47,7 @@ def test_fast_forward_equals_step_by_step_paged(data) -> None:
         prefix_caching=data.draw(st.booleans()),
         reserves_prompt=data.draw(st.booleans()),
     )
-    crowd = data.draw(crowds(link_tokens=rules.link_tokens, context_tokens=blocks * 4))
+    crowd = data.draw(crowds(link_tokens=rules.link_tokens, context_tokens=min(blocks, 60) * 4))
     engine = ModelledEngine(rules, TIMES)
     same(PagedWalker(rules, TIMES), engine, crowd)
     engine.memory.check()
@@ -113,6 +115,47 @@ def test_a_throttled_clock_counts_from_the_next_step() -> None:
     assert request.first_token_at == pytest.approx(TIMES.prefill_s(100))
     expected_s = TIMES.prefill_s(100) + slow.decode_step_s(1, 101) + slow.decode_step_s(1, 102)
     assert request.finished_at == pytest.approx(expected_s)
+
+
+def test_progress_stops_where_a_request_ended() -> None:
+    engine = ModelledEngine(PagedRules(blocks=1000), TIMES)
+    short, long = Request("short", 10, 3), Request("long", 10, 500)
+    engine.arrive(0.0, short)
+    engine.arrive(0.0, long)
+    engine.advance(1.0)
+    assert short.finished_at is not None
+    assert engine.produced(short, 1.0) == 3
+    assert 3 < engine.produced(long, 1.0) < 500
+
+
+def test_a_copy_goes_on_alone_to_the_same_end() -> None:
+    engine = ModelledEngine(PagedRules(blocks=60, link_tokens=32), TIMES)
+    for name in range(12):
+        engine.arrive(0.01 * name, Request(name, 100, 40 + name, chain(name % 3, 4)))
+    engine.advance(0.2)
+    ends = []
+    for copied in (deepcopy(engine), engine):
+        copied.advance(1e9)
+        copied.memory.check()
+        ends.append([(r.name, r.first_token_at, r.finished_at, r.cached_tokens) for r in copied.ended])
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == 12
+
+
+def test_a_look_at_the_memory_changes_nothing() -> None:
+    rules = PagedRules(blocks=1000)
+    watched, left_alone = (ModelledEngine(rules, TIMES) for _ in range(2))
+    outcomes = []
+    for engine in (watched, left_alone):
+        requests = [Request(name, 50 + 13 * name, 20 + 7 * name) for name in range(10)]
+        for request in requests:
+            engine.arrive(0.02 * request.name, request)
+            if engine is watched:
+                assert 0 <= engine.memory.held_blocks <= rules.blocks
+        engine.advance(1e9)
+        assert engine.memory.held_blocks == 0
+        outcomes.append([(r.first_token_at, r.finished_at) for r in requests])
+    assert outcomes[0] == outcomes[1]
 
 
 def test_the_watcher_sees_every_second_that_was_computed() -> None:

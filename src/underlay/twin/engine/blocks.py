@@ -29,7 +29,8 @@ class BlockMemory:
     """The blocks of one replica. ``batch`` tells what the decoding sequences hold; the rest is reckoned here."""
 
     __slots__ = ("_batch", "_block", "_caching", "_link", "_link_blocks", "_pins", "_queue",
-                 "_queued", "_reserves", "_total", "room_blocks", "tries_again")  # fmt: skip
+                 "_queued", "_reserves", "_total", "capacity_tokens", "findable", "room_blocks",
+                 "tries_again")  # fmt: skip
 
     def __init__(self, rules: PagedRules, batch: Batch) -> None:
         self._batch = batch
@@ -44,6 +45,10 @@ class BlockMemory:
         self.room_blocks = rules.blocks
         #: May who was not let in find room before anybody ends? Who loses a cached beginning asks for less.
         self.tries_again = False
+        #: Could anything free be found again? Until somebody comes with links, what is given up is not counted.
+        self.findable = False
+        #: Whoever needs more could never be computed, even alone.
+        self.capacity_tokens = rules.blocks * rules.block_tokens
         self._pins: dict[int, int] = {}
         #: Free blocks that hold something, next to be taken first: by link, by preempted request, or gone for good.
         self._queue: OrderedDict[object, int] = OrderedDict()
@@ -54,10 +59,6 @@ class BlockMemory:
         """How many blocks are in use now."""
         return self._batch.blocks() + self._total - self.room_blocks
 
-    def fits(self, request: Request) -> bool:
-        """Could it ever be computed, alone?"""
-        return request.prompt_tokens + request.goal <= self._total * self._block
-
     def steps(self, wanted: int) -> int:
         """How many steps, up to ``wanted``, the decoding sequences can take before blocks run out."""
         batch = self._batch
@@ -67,36 +68,38 @@ class BlockMemory:
             return wanted
         return min(wanted, batch.steps_within(self.room_blocks - batch.blocks()))
 
-    def admit(self, request: Request, left_tokens: int) -> bool:
+    def admit(self, request: Request, left_tokens: int) -> int:
         """Let a request in if there is room for its prompt, beside one step of everybody who decodes.
 
-        Without a reserve for the whole prompt, room for a first chunk of ``left_tokens`` is enough.
+        Without a reserve for the whole prompt, room for a first chunk of ``left_tokens`` is enough. Returns how
+        many tokens the first chunk has, for which blocks are taken; 0 if there is no room.
         """
         tokens = request.prompt_tokens + request.produced
         if self._caching and (request.links or request.preemptions):
             return self._admit_with_prefix(request, tokens, left_tokens)
-        return self._has_room(-(-(tokens if self._reserves else min(tokens, left_tokens)) // self._block))
+        size = self._block
+        chunk = min(tokens, left_tokens)
+        batch = self._batch
+        free = self.room_blocks + -(tokens if self._reserves else chunk) // size
+        if batch.context_tokens + size * batch.sequences > free * size and batch.blocks(1) > free:
+            return 0
+        request.computed = chunk
+        self.room_blocks += -chunk // size
+        return chunk
 
     def extend(self, request: Request, tokens: int) -> bool:
         """Take blocks for the next ``tokens`` of a prompt begun before, if there are enough."""
         size = self._block
         before = request.computed
-        if not self._has_room(-(-(before + tokens) // size) - -(-before // size)):
+        free = self.room_blocks - (-(-(before + tokens) // size) - -(-before // size))
+        batch = self._batch
+        if batch.context_tokens + size * batch.sequences > free * size and batch.blocks(1) > free:
             return False
-        self.take(request, tokens)
-        return True
-
-    def take(self, request: Request, tokens: int) -> None:
-        """Take blocks for the next ``tokens`` of a prompt; there is room for them."""
-        size = self._block
-        before = request.computed
         request.computed = after = before + tokens
         if self._caching and request.links:
-            upto = after // self._link
-            if self._knows(request, upto):
-                self._settle(self._batch.blocks(1))
-            self._hold_links(request, upto)
-        self.room_blocks += -(-before // size) - -(-after // size)
+            self._name(request, after // self._link, self._batch.blocks(1))
+        self.room_blocks += -(-before // size) + -after // size
+        return True
 
     def joins(self, request: Request) -> None:
         """A prompt is computed: from here on the batch counts its blocks."""
@@ -104,11 +107,18 @@ class BlockMemory:
 
     def leaves(self, request: Request, preempted: bool = False) -> None:
         """Give up what a request holds (the batch counts it no more), its end first."""
-        if not self._caching:
+        if preempted and self._caching:
+            self._start_finding()
+        if not self.findable:
             return
+        computed = request.computed
         if request.links:
-            self._name_answer(request, preempted)
-        own = -(-request.computed // self._block) - request.held_links * self._link_blocks
+            # What it computed since its prompt, for whoever goes on from there. Who is preempted leaves when those
+            # who decode have taken their blocks for the next step.
+            upto = computed // self._link
+            if upto > request.held_links < len(request.links):
+                self._name(request, upto, self._batch.blocks(int(preempted)) + -(-computed // self._block))
+        own = -(-computed // self._block) - request.held_links * self._link_blocks
         if own:
             self._give_up_own(request, own, preempted)
         if request.held_links:
@@ -121,9 +131,10 @@ class BlockMemory:
 
     def exhausted(self) -> None:
         """Those who decode took every free block, and some still need one: nothing free can be found again."""
-        self._queue.clear()
-        if self._queued > 0:
-            self._queue[_Gone()] = self._queued
+        if self.findable:
+            self._queue.clear()
+            if self._queued > 0:
+                self._queue[_Gone()] = self._queued
 
     def check(self) -> None:
         """Verify what must hold at any boundary; raises ``AssertionError``."""
@@ -134,44 +145,51 @@ class BlockMemory:
         assert not any(link in self._queue for link in self._pins), "nothing is both held and free"
         assert len(self._pins) * self._link_blocks <= held, "held links lie in held blocks"
 
-    def _has_room(self, blocks: int) -> bool:
-        """Are that many free, once everybody who decodes took one more step? Exact, but counted only when tight."""
-        batch = self._batch
-        size = self._block
-        free = self.room_blocks - blocks
-        return batch.context_tokens + size * batch.sequences <= free * size or batch.blocks(1) <= free
-
-    def _admit_with_prefix(self, request: Request, tokens: int, left_tokens: int) -> bool:
+    def _admit_with_prefix(self, request: Request, tokens: int, left_tokens: int) -> int:
         """The same for one that may find its beginning in the cache. At least its last token is always computed."""
-        self._settle(self._batch.blocks(1))
-        queue = self._queue
+        if not self.findable:
+            self._start_finding()
+        used = self._batch.blocks(1)
+        if self._queued > self.room_blocks - used:
+            self._settle(used)
+        size = self._block
         links = request.links
-        found = self._found_links(links, (tokens - 1) // self._link)
-        own = self._found_own(request, found, tokens)
+        found, asleep = self._found_links(links, min((tokens - 1) // self._link, len(links)))
+        own = self._found_own(request, found, tokens) if request.preemptions else 0
         cached = found * self._link_blocks + own
-        asleep = own + self._link_blocks * sum(1 for link in links[:found] if link in queue)
-        wanted = tokens if self._reserves else min(tokens, cached * self._block + left_tokens)
-        missing = -(-wanted // self._block) - cached
-        self.tries_again = bool(cached) and not self._reserves
-        if not self._has_room(missing + asleep):
-            return False
-        if request in queue:
-            self._wake_own(request, own)
-        self.room_blocks -= cached
-        request.computed = cached * self._block
-        self._hold_links(request, found)
+        wanted = tokens if self._reserves else min(tokens, cached * size + left_tokens)
+        self.tries_again = cached > 0 and not self._reserves
+        if used + own + asleep * self._link_blocks - cached > self.room_blocks + -wanted // size:
+            return 0
         if not request.preemptions:
-            request.cached_tokens = request.computed
-        return True
+            request.cached_tokens = cached * size
+        elif request in self._queue:
+            self._wake_own(request, own)
+        chunk = min(left_tokens, tokens - cached * size)
+        request.computed = computed = cached * size + chunk
+        self._hold_links(request, computed // self._link)
+        self.room_blocks += -computed // size
+        return chunk
 
-    def _found_links(self, links: tuple[int, ...], at_most: int) -> int:
-        """How many links from the beginning are in memory, in use or not."""
+    def _start_finding(self) -> None:
+        """From here on free blocks are counted by what is in them; in those there are now nothing can be found."""
+        if not self.findable:
+            self.findable = True
+            self._queued = self._total
+            self._queue[next(iter(self._queue))] = self._total
+
+    def _found_links(self, links: tuple[int, ...], at_most: int) -> tuple[int, int]:
+        """How many links from the beginning are in memory, and how many of them are not in use."""
         pins = self._pins
         queue = self._queue
-        for found, link in enumerate(links[:at_most]):
-            if link not in pins and link not in queue:
-                return found
-        return min(at_most, len(links))
+        asleep = 0
+        for found in range(at_most):
+            link = links[found]
+            if link in queue:
+                asleep += 1
+            elif link not in pins:
+                return found, asleep
+        return at_most, asleep
 
     def _found_own(self, request: Request, found: int, tokens: int) -> int:
         """How many blocks of its own, after its links, a preempted request finds again."""
@@ -186,31 +204,40 @@ class BlockMemory:
         if rest:
             self._put_first(_Gone(), rest)
 
+    def _name(self, request: Request, upto: int, used: int) -> None:
+        """Hold the links of what was computed now, with ``used`` blocks filled by the sequences."""
+        pins = self._pins
+        queue = self._queue
+        for link in request.links[request.held_links : upto]:
+            if link in pins or link in queue:  # there is a copy of it, if it was not taken since anybody looked
+                self._settle(used)
+                break
+        self._hold_links(request, upto)
+
     def _hold_links(self, request: Request, upto: int) -> None:
         """Hold a request's links before ``upto``: what lies free is taken back, what others hold is shared."""
-        links = request.links
-        upto = min(upto, len(links))
-        if upto <= request.held_links:
-            return
         pins = self._pins
-        blocks = self._link_blocks
-        for link in links[request.held_links : upto]:
-            holders = pins.get(link, 0)
-            pins[link] = holders + 1
-            if holders:
-                self.room_blocks += blocks
-            elif self._queue.pop(link, None) is not None:
-                self._queued -= blocks
-        request.held_links = upto
+        queue = self._queue
+        new = request.links[request.held_links : upto]
+        request.held_links += len(new)
+        for link in new:
+            if link in pins:
+                pins[link] += 1
+                self.room_blocks += self._link_blocks
+            else:
+                pins[link] = 1
+                if link in queue:
+                    del queue[link]
+                    self._queued -= self._link_blocks
 
     def _give_up_links(self, request: Request) -> None:
         """Hold a request's links no more, from its end to its beginning."""
         pins = self._pins
         blocks = self._link_blocks
-        for link in reversed(request.links[: request.held_links]):
-            holders = pins[link] - 1
-            if holders:
-                pins[link] = holders
+        for link in request.links[request.held_links - 1 :: -1]:
+            holders = pins[link]
+            if holders > 1:
+                pins[link] = holders - 1
                 self.room_blocks -= blocks
             else:
                 del pins[link]
@@ -230,21 +257,6 @@ class BlockMemory:
             queue[last] += blocks
         else:
             queue[_Gone()] = blocks
-
-    def _knows(self, request: Request, upto: int) -> bool:
-        """Is a copy of a link in memory that a request is about to name?"""
-        links = request.links[request.held_links : upto]
-        return any(link in self._pins or link in self._queue for link in links)
-
-    def _name_answer(self, request: Request, preempted: bool) -> None:
-        """A leaving request names what it computed since its prompt, for whoever goes on from there.
-
-        Who is preempted leaves when those who decode have taken their blocks for the next step.
-        """
-        upto = request.computed // self._link
-        if self._knows(request, upto):
-            self._settle(self._batch.blocks(int(preempted)) + -(-request.computed // self._block))
-        self._hold_links(request, upto)
 
     def _settle(self, used: int) -> None:
         """Take out of the queue what went to the sequences since anybody looked: ``used`` is what they fill."""

@@ -21,7 +21,6 @@ class Request:
         "arrived_at",
         "cached_tokens",
         "computed",
-        "ends_step",
         "finished_at",
         "first_token_at",
         "goal",
@@ -49,12 +48,11 @@ class Request:
         self.cached_tokens = 0
         self.preemptions = 0
         # The engine's own: ``computed`` tokens lie in the KV cache and ``produced`` are out, both as of when it
-        # joined the decoding batch (at ``joined_step``, -1 outside it); it ends at ``ends_step``, with ``goal``.
+        # joined the decoding batch (at ``joined_step``, -1 outside it); it ends with ``goal``.
         self.goal = output_tokens
         self.computed = 0
         self.produced = 0
         self.joined_step = -1
-        self.ends_step = -1
         self.held_links = 0
         self.rank = -1  # the order of letting in
         self.slot = -1

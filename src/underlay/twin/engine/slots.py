@@ -13,26 +13,37 @@ from .rules import SlotRules
 class SlotMemory:
     """The slots of one replica."""
 
-    __slots__ = ("_contents", "_idle", "_link", "_similarity", "room_blocks", "tries_again")
+    __slots__ = (
+        "_contents",
+        "_idle",
+        "_link",
+        "_similarity",
+        "capacity_tokens",
+        "findable",
+        "room_blocks",
+        "tries_again",
+    )
 
     def __init__(self, rules: SlotRules) -> None:
         self.room_blocks = 1 << 60  # who has a slot has room
         self.tries_again = False
+        self.findable = True  # a slot keeps what was in it
+        self.capacity_tokens = 1 << 60  # whatever a slot cannot hold the engine has cut before
         self._link = rules.link_tokens
         self._similarity = rules.similarity
         self._contents: list[tuple[int, ...]] = [()] * rules.slots
         #: Idle slots, the one that was idle longest first.
         self._idle: dict[int, None] = dict.fromkeys(range(rules.slots))
 
-    def fits(self, request: Request) -> bool:
-        """Could it ever be computed? Whatever a slot cannot hold the engine has cut before."""
-        return request.goal > 0
-
     def steps(self, wanted: int) -> int:
         """How many steps, up to ``wanted``, the decoding sequences can take."""
         return wanted
 
-    def admit(self, request: Request, left_tokens: int) -> bool:  # noqa: ARG002 -- a slot has room for all
+    def admit(self, request: Request, left_tokens: int) -> int:  # noqa: ARG002 -- as memory in blocks is asked
+        """Nobody beyond those who were given a slot."""
+        return 0
+
+    def assign(self, request: Request) -> bool:
         """Give a request the slot that suits it best, if any is idle."""
         idle = self._idle
         if not idle:
@@ -59,10 +70,6 @@ class SlotMemory:
         """Compute the next ``tokens`` of a prompt."""
         request.computed += tokens
         return True
-
-    def take(self, request: Request, tokens: int) -> None:
-        """The same, where there is certainly room."""
-        request.computed += tokens
 
     def joins(self, request: Request) -> None:
         """A prompt is computed; its slot is its own as before."""
