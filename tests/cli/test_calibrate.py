@@ -1,0 +1,118 @@
+"""``underlay calibrate``: against a scripted server, and once against the real engine."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.support.scripted import Script, ScriptedEngine
+
+from underlay.physics.profiles import EngineRules, Line, read
+
+
+@pytest.fixture(scope="module")
+def server_url():
+    """A scripted server on a loop of its own, 4 ms a token."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    engine = ScriptedEngine(Script(tokens=500, itl_ms=4.0, ttft_ms=8.0))
+    asyncio.run_coroutine_threadsafe(engine.start(), loop).result(10)
+    yield engine.url
+    asyncio.run_coroutine_threadsafe(engine.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def calibrate(*arguments, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "underlay", "calibrate", *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=100, **more,
+    )  # fmt: skip
+
+
+def test_a_server_is_measured_and_its_profile_written(server_url, tmp_path):
+    file = tmp_path / "mine.profile.json"
+    done = calibrate(
+        "--url", server_url, "--model", "scripted", "--slots", 2, "--quick", "--seconds", 5, "--accelerator", "mine",
+        "--precision", "none", "--output", file, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    line = msgspec.json.decode(file.read_bytes(), type=Line)
+    assert msgspec.convert(said["profile"], Line) == line
+    assert (line.accelerator, line.model, line.precision, line.method) == ("mine", "scripted", "none", "calibrated")
+    assert line.valid.decode_sequences == 2
+    assert line.coefficients().decode_step_s(1, 20) == pytest.approx(4e-3, rel=0.6)
+    assert said["engine"]["kind"] == "openai"
+    profile = read(file)
+    assert profile.coefficients == line.coefficients()
+    assert profile.rules == EngineRules(max_sequences=2, step_tokens=2048)
+    assert {point["held_out"] for point in said["points"]} == {False, True}
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_people_get_tables_and_are_told_that_nothing_was_written(server_url):
+    done = calibrate("--url", server_url, "--model", "scripted", "--slots", 2, "--quick", "--seconds", 5)
+    assert done.returncode == 0, done.stderr
+    for part in ("a step takes", "half within", "held out", "nothing was written", "measuring"):
+        assert part in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--url", "http://127.0.0.1:1"], 7, "nobody answers"),
+        (["--url", "gopher://x"], 2, "no address"),
+        (["--model", "nothing-of-that-name"], 3, "no model and no file"),
+        (["--output", "/nowhere/at/all.json"], 2, "no folder that can be written"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_at_once(arguments, code, said, tmp_path):
+    done = calibrate(*arguments, "--data-dir", tmp_path)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+def test_ctrl_c_leaves_no_file(server_url, tmp_path):
+    file = tmp_path / "mine.profile.json"
+    command = [sys.executable, "-m", "underlay", "calibrate", "--url", server_url, "--output", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        time.sleep(2.0)
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert "interrupted" in told
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.engine
+def test_ctrl_c_leaves_no_engine(tmp_path):
+    command = [sys.executable, "-m", "underlay", "calibrate", "--data-dir", str(tmp_path), "--slots", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        until = time.monotonic() + 60
+        while not (engines := _children(child.pid)) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert engines
+    assert not any(folder.exists() for folder in engines)
+
+
+def _children(pid):
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(folder)
+    return found
