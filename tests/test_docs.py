@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from underlay.cli import main
 from underlay.dialects import anthropic, gemini, openai
+from underlay.documents import shapes
 from underlay.live import settings_file
 from underlay.live.settings import Settings
+from underlay.twin import scenario
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
@@ -45,7 +48,10 @@ def test_settings_in_the_docs_are_valid(page: Path, tmp_path: Path) -> None:
     for number, example in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)):
         file = tmp_path / f"{number}.yaml"
         file.write_text(example)
-        settings_file.load(file, {}, {})
+        if re.search(r"^crowds:", example, re.MULTILINE):
+            scenario.read(file)
+        else:
+            settings_file.load(file, {}, {})
 
 
 def _check(page: str, text: str) -> None:
@@ -85,6 +91,90 @@ def _section(section: type[BaseModel], prefix: str) -> list[str]:
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## Top level"
     about = (section.__doc__ or "").strip().splitlines()[0]
     return [title, "", about, "", "| setting | default | meaning |", "| --- | --- | --- |", *rows, "", *below]
+
+
+SCENARIO = """\
+# Scenarios
+
+Generated from `twin/scenario`. A scenario is one YAML file: a world, the models served in it, who asks, by which
+policies, what befalls it. It is read as strictly as the settings, and everything wrong with it is told at once, with
+line and column. Only `crowds` must be there; this is a whole one:
+
+```yaml
+duration: 10 min
+world:
+  regions:
+    - {name: west, like: azure/westeurope}
+models:
+  - name: chat
+    model: llama-3.1-70b
+    parallelism: tp4
+    replicas: 8
+crowds:
+  - arrivals: {rate_per_s: 20}
+    prompt_tokens: {mean: 1000, cv: 1.5, high: 6000}
+    output_tokens: {mean: 200}
+```
+
+Times are seconds, or have a unit: `500 ms`, `90 s`, `10 min`, `24 h`, `7 d`. Powers are watts, or have one: `700 W`,
+`40 kW`, `20 MW`. A section that may be of several kinds says which in `kind`; a word alone is short for it
+(`process: gamma`), and a number alone is short for a spread that is always the same (`output_tokens: 200`).
+
+These scenarios come along, and are found by name: SHIPPED.
+
+"""
+
+
+def test_reference_of_scenarios() -> None:
+    shipped = ", ".join(f"`{name}`" for name in scenario.shipped())
+    lines = _tables(scenario.Scenario, (), {})
+    _check("scenario.md", SCENARIO.replace("SHIPPED", shipped) + "\n".join(lines).rstrip() + "\n")
+
+
+def _tables(section: type[BaseModel], steps: shapes.Steps, told: dict[type[BaseModel], str]) -> list[str]:
+    """A table for a section, and for each one in it that was not told before."""
+    place = ".".join("[]" if step == 0 else "*" if step == "*" else str(step) for step in steps).replace(
+        ".[]", "[]"
+    )
+    told[section] = place
+    kind = section.model_fields.get("kind")
+    tagged = kind is not None and isinstance(kind.default, str)
+    title = f"## `{place}`" + (f": {kind.default}" if tagged else "") if place else "## Top level"
+    rows, below = [], []
+    for name, field in section.model_fields.items():
+        if name == "kind" and tagged:
+            continue
+        inner, inside = _sections_in(section, name)
+        known = [told[kind] for kind in inside if kind in told]
+        default = f"as `{known[0]}`" if known else _default(field, inside)
+        rows.append(f"| `{name}` | {default} | {field.description or (inside[0].__doc__ or '').splitlines()[0]} |")
+        for each in inside:
+            if each not in told:
+                below += _tables(each, (*steps, name, *inner), told)
+    about = (section.__doc__ or "").strip().splitlines()[0]
+    table = ["| setting | default | meaning |", "| --- | --- | --- |", *rows, ""] if rows else []
+    return [title, "", about, "", *table, *below]
+
+
+def _sections_in(section: type[BaseModel], name: str) -> tuple[shapes.Steps, list[type[BaseModel]]]:
+    """The sections that may stand at a field: as they are, in a list, or by name."""
+    for inner in ((), (0,), ("*",)):
+        kinds = shapes.kinds(section, (name, *inner))
+        found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if found:
+            return inner, found
+    return (), []
+
+
+def _default(field: FieldInfo, inside: list[type[BaseModel]]) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
+    if inside and value is not None:
+        return "see below" if value else "none"
+    if value is None or value in ("", (), {}):
+        return "none"
+    return f"`{value}`"
 
 
 def test_reference_of_fields() -> None:
