@@ -1,0 +1,107 @@
+"""A request between its caller and the engines that work on it: what the live driver's exchange is to a socket."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from itertools import islice
+from random import Random
+from typing import Any
+
+from .crowd.call import Call, Crowd
+from .engine.request import Request
+from .modelled import Modelled
+
+
+class Stream:
+    """A crowd at work: what it calls next, and the dice that its follow-ups use.
+
+    A crowd's calls come out of a generator, which cannot be copied. So a copy draws again, from dice as they were
+    in the beginning, and leaves out what was drawn.
+    """
+
+    __slots__ = ("_beginning", "_calls", "_drawn", "crowd", "dice")
+
+    def __init__(self, crowd: Crowd, draws: Random, dice: Random) -> None:
+        self.crowd = crowd
+        self.dice = dice
+        self._beginning = draws.getstate()
+        self._drawn = 0
+        self._calls = crowd.calls(draws)
+
+    def next_call(self) -> Call | None:
+        """The crowd's next call that comes of nothing but time; ``None`` after the last."""
+        self._drawn += 1
+        return next(self._calls, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
+        copy = object.__new__(Stream)
+        memo[id(self)] = copy
+        copy.crowd = self.crowd  # what changes during a run lies in iterators and calls
+        copy.dice = deepcopy(self.dice, memo)
+        copy._beginning = self._beginning
+        copy._drawn = self._drawn
+        draws = Random()  # noqa: S311 -- it must repeat
+        draws.setstate(self._beginning)
+        copy._calls = self.crowd.calls(draws)
+        next(islice(copy._calls, self._drawn, self._drawn), None)
+        return copy
+
+
+class Exchange:
+    """One call on its way through a platform.
+
+    ``delivered`` tokens have come from attempts that ended; ``attempt`` is the one that counts now, ``rival`` one
+    that a hedge was sent beside. ``way_s`` is one way between caller and door, ``source`` where it came from,
+    ``served_by`` the replica that was given it last.
+    """
+
+    __slots__ = (
+        "attempt",
+        "attempts",
+        "broken",
+        "cached_tokens",
+        "call",
+        "delivered",
+        "first_at",
+        "rival",
+        "served_by",
+        "source",
+        "ticket",
+        "way_s",
+    )
+
+    def __init__(self, call: Call, ticket: str, source: Stream | None, way_s: float) -> None:
+        self.call = call
+        self.ticket = ticket
+        self.source = source
+        self.way_s = way_s
+        self.served_by: Modelled | None = None
+        self.attempt: Attempt | None = None
+        self.rival: Attempt | None = None
+        self.attempts = 0
+        self.delivered = 0
+        self.cached_tokens = 0
+        self.first_at: float | None = None
+        self.broken = False
+
+
+class Attempt(Request):
+    """One try of an exchange on one replica: a request of its engine. It goes on where the last one stopped."""
+
+    __slots__ = ("entered", "exchange", "number", "replica")
+
+    def __init__(self, exchange: Exchange, replica: Modelled, number: int) -> None:
+        call, delivered = exchange.call, exchange.delivered
+        Request.__init__(
+            self, None, call.prompt_tokens + delivered, max(1, call.output_tokens - delivered), call.links
+        )
+        self.exchange = exchange
+        self.replica = replica
+        self.number = number
+        self.entered = False  # into its engine
+
+    def freeze(self, produced: int) -> None:
+        """Its engine is gone; this is what it had produced."""
+        self.produced = produced
+        self.joined_step = -1
+        self.left = True
