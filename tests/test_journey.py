@@ -27,7 +27,7 @@ WAY = [
     ["control.recovery"],
     ["control.metering"],
     ["control.journal"],
-    ["twin", "physics"],
+    ["twin", "physics", "documents"],
     ["console", "cli"],
 ]
 

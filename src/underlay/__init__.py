@@ -27,7 +27,8 @@ The journey of a prompt, in the order of the rooms it passes:
 
 Beside the live driver stands ``twin``: it drives the same desk, today from a recorded journal
 (``underlay twin replay``), which must give exactly the same effects again. ``physics`` holds the equations
-that the twin and the ledger reckon with. ``cli`` has one verb per file.
+that the twin and the ledger reckon with. ``documents`` reads what people write, settings and scenarios, and shows
+every mistake where it stands. ``cli`` has one verb per file.
 
 ``docs/journey.md`` walks the same way with code; a test keeps both true.
 """

@@ -1,4 +1,4 @@
-"""``underlay twin``: the same decisions again, from a recording."""
+"""``underlay twin replay``: the same decisions again, from a recording."""
 
 from __future__ import annotations
 
@@ -13,22 +13,11 @@ from underlay.cli._options import json_option
 from underlay.cli._says import FINDINGS, NOT_FOUND, Failure
 
 
-@click.group()
-def command() -> None:
-    """Replay a recorded journal through fresh decisions.
-
-    \b
-    Examples:
-      underlay twin replay ~/.local/share/underlay/journal/*
-      underlay twin replay incident.journal --json
-    """  # noqa: D301  # click's mark for text that is not to be wrapped
-
-
-@command.command()
+@click.command()
 @click.argument("journals", metavar="JOURNAL…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
-def replay(ctx: click.Context, journals: tuple[Path, ...], as_json: bool) -> None:
+def command(ctx: click.Context, journals: tuple[Path, ...], as_json: bool) -> None:
     """Replay journals; the decisions must come out exactly the same.
 
     Exit code 6 if any of them differs.
