@@ -6,16 +6,14 @@ matrices. An empty cell means that no source was found: it is never guessed, and
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from importlib import resources
-from typing import TypeVar
 
-from underlay.domain.errors import BadRequest, NotFound
+from underlay.domain.errors import BadRequest
+from underlay.physics.lookup import named
+from underlay.physics.tables import rows
 
 #: Bytes of a weight; gpt-oss keeps its experts in 4 bits and a shared exponent, the rest in 16.
 WEIGHT_BYTES: Mapping[str, float] = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "mxfp4": 0.53125}
@@ -99,17 +97,14 @@ class Model:
         return 2.0 * outer + (self.parameters - outer) * WEIGHT_BYTES[precision]
 
 
-_Kind = TypeVar("_Kind", Accelerator, Model)
-
-
 def accelerator(name: str) -> Accelerator:
     """The accelerator with this id. Errors: NotFound, with what was perhaps meant."""
-    return _get(accelerators(), name, "accelerator")
+    return named(accelerators(), name, "accelerator")
 
 
 def model(name: str) -> Model:
     """The model with this id. Errors: NotFound, with what was perhaps meant."""
-    return _get(models(), name, "model")
+    return named(models(), name, "model")
 
 
 def kv_capacity_tokens(
@@ -153,7 +148,7 @@ def accelerators() -> Mapping[str, Accelerator]:
             link_bytes_s=float(row["link_gb_s"]) * 1e9 if row["link_gb_s"] else None,
             source=row["source"],
         )
-        for row in _rows("accelerators.csv")
+        for row in rows("accelerators.csv")
     }
 
 
@@ -176,23 +171,9 @@ def models() -> Mapping[str, Model]:
             context_tokens=int(row["context_tokens"]) if row["context_tokens"] else None,
             source=row["source"],
         )
-        for row in _rows("models.csv")
+        for row in rows("models.csv")
     }
-
-
-def _get(known: Mapping[str, _Kind], name: str, kind: str) -> _Kind:
-    found = known.get(name)
-    if found is None:
-        near = get_close_matches(name, known, n=1)
-        meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
-        raise NotFound(f"There is no {kind} {name!r} in the catalogue; {meant}", param=kind)
-    return found
 
 
 def _tera(cell: str) -> float | None:
     return float(cell) * 1e12 if cell else None
-
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    text = resources.files("underlay.physics").joinpath("data", name).read_text(encoding="utf-8")
-    return csv.DictReader(text.splitlines())
