@@ -24,6 +24,24 @@ class Walker:
             self.kernel.call(at + self.kernel.stream(self.name).expovariate(1.0), self.step)
 
 
+def test_what_returns_a_time_is_done_again_then_behind_what_was_asked_for_before() -> None:
+    kernel = Kernel(1)
+    seen: list[tuple[float, str]] = []
+
+    def again(at: float, what: str) -> float | None:
+        seen.append((at, what))
+        return at + 1.0 if at < 3.0 else None
+
+    kernel.call(2.0, lambda at, what: seen.append((at, what)), "once", rank=1)
+    kernel.call(1.0, again, "again", rank=1)
+    kernel.run()
+    assert seen == [(1.0, "again"), (2.0, "once"), (2.0, "again"), (3.0, "again")]
+    kernel.call(5.0, lambda at, _: at - 1.0)
+    with pytest.raises(ValueError, match="nothing can be done again at 4 s"):
+        kernel.run()
+    assert kernel.events == 5
+
+
 def test_things_happen_in_the_order_of_time_then_rank_then_asking() -> None:
     kernel = Kernel(1)
     seen: list[tuple[float, str]] = []

@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.control.builders import quick
+
 from underlay.domain.money import Price
 from underlay.domain.policy import DeskSettings, ModelPolicy
 from underlay.physics import profiles
@@ -205,3 +205,14 @@ def test_whatever_befalls_it_every_call_ends_once_and_nothing_is_left_behind(cal
         assert not replica.attempts
         if replica.state == "ready":
             assert replica.engine.running_count == replica.engine.waiting_count == 0
+
+
+def test_a_replica_that_is_struck_twice_while_silent_is_still_noticed():
+    world = World(replicas=2)
+    world.call(0.0, output=400)
+    for name in ("r0", "r1"):
+        world.later(1.0, world.platform.silence, name, "no power")
+    world.later(1.5, world.platform.silence, "r0", "no network")
+    world.later(20.0, world.platform.start, "r1")
+    world.kernel.run()
+    assert world.outcomes() == ["finished"]

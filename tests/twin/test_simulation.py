@@ -115,15 +115,13 @@ def test_with_one_region_lost_the_other_answers_and_callers_come_back(read):
 def test_what_a_cap_takes_away_in_power_is_missing_in_speed(read):
     free = simulation.run(read(SMALL), 1)
     watts = max(free.series.values["west/site.power_w"])
-    capped = simulation.run(
-        read(SMALL + f"faults:\n  - {{kind: power, where: west/site, at: 1 s, left: 0.6}}\n"), 1
-    )
+    capped = simulation.run(read(SMALL + "faults:\n  - {kind: power, where: west/site, at: 1 s, left: 0.6}\n"), 1)
     assert max(capped.series.values["west/site.power_w"][3:]) < watts
     assert summarise(capped).value("tpot_mean") > 1.02 * summarise(free).value("tpot_mean")
 
 
 def test_a_far_region_is_slower_to_the_first_token_by_its_way(read):
-    text = TWO_REGIONS.split("faults:")[0].replace("replicas: 2", "replicas: {west: 0, east: 2}")
+    text = TWO_REGIONS.split("faults:", maxsplit=1)[0].replace("replicas: 2", "replicas: {west: 0, east: 2}")
     result = simulation.run(read(text), 1)
     requests = result.requests
     home = requests.column("region") == requests.names["region"].index("east")
@@ -153,7 +151,7 @@ def test_whatever_befalls_a_world_every_call_ends_once_and_it_is_told(read, faul
     text += f"faults:\n  - {fault}\n"
     checked = simulation.run(read(text, **{"duration": 40.0, "world.storage.source": "disk"}), 5, check=True)
     requests = checked.requests
-    calls = {(at, tokens) for at, tokens in zip(requests.column("arrived_s"), requests.column("prompt_tokens"))}
+    calls = set(zip(requests.column("arrived_s"), requests.column("prompt_tokens"), strict=True))
     assert len(calls) == len(requests) > 80
     assert "open" not in outcomes(checked)
     assert checked.happenings

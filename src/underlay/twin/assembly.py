@@ -6,13 +6,17 @@ the callers.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from underlay.domain.errors import BadRequest
 from underlay.physics import power
 from underlay.physics.grid import Signal
 from underlay.physics.power import PowerCurve
+from underlay.physics.profiles import Profile
 
 from .callers import Callers
 from .crowd.call import Outcome
+from .engine import PagedRules, SlotRules
 from .exchange import Exchange
 from .front_door import FrontDoor
 from .kernel import Kernel
@@ -31,6 +35,19 @@ from .world.outages import Outages
 from .world.placement import Placement
 from .world.power_tree import nodes_of
 from .world.storage import ColdStart, Weights
+
+
+class _Build(NamedTuple):
+    """What replicas of one model on one kind of accelerator share.
+
+    It is looked at for each of their steps: when each of 1,000 replicas had its own, none of them was at hand, and
+    a request took a tenth longer.
+    """
+
+    profile: Profile
+    rules: PagedRules | SlotRules
+    power: PowerCurve | None
+    weights: Weights
 
 
 class Assembly:
@@ -133,25 +150,32 @@ class Assembly:
     def _deploy(self) -> dict[str, Deployed]:
         """Give every replica its place and its engine."""
         deployed: dict[str, Deployed] = {}
+        builds: dict[tuple[int, str], _Build] = {}
         for asked in build_models.replicas(self.scenario):
             model = self.scenario.models[asked.model]
             self.placement.place(
                 asked.name, asked.accelerators, asked.accelerator, within=asked.region, group=model.name
             )
-            deployed[asked.name] = self._deployed(asked, len(deployed))
+            build = builds.get((asked.model, asked.accelerator))
+            if build is None:
+                build = builds[asked.model, asked.accelerator] = self._build(asked)
+            deployed[asked.name] = self._deployed(asked, build, len(deployed))
         return deployed
 
-    def _deployed(self, asked: Replica, place: int) -> Deployed:
+    def _build(self, asked: Replica) -> _Build:
         model = self.scenario.models[asked.model]
         profile = build_models.profile(model, asked.accelerator)
+        self.warnings |= dict.fromkeys(profile.warnings(context_tokens=model.context_tokens))
         rules = build_models.rules(model, asked.accelerator)
-        curve = self._power(asked)
-        for warning in profile.warnings(context_tokens=model.context_tokens):
-            self.warnings[warning] = None
-        replica = Modelled(asked.name, model.name, rules, profile.coefficients, curve, place, profile.request_s)
+        return _Build(profile, rules, self._power(asked), Weights.of(model.model, model.precision))
+
+    def _deployed(self, asked: Replica, build: _Build, place: int) -> Deployed:
+        model, profile = self.scenario.models[asked.model].name, build.profile
         platform = self.platforms[asked.region]
+        times, power, request_s = profile.coefficients, build.power, profile.request_s
+        replica = Modelled(asked.name, model, build.rules, times, power, place, request_s)
         platform.add(replica)
-        return Deployed(platform, replica, Weights.of(model.model, model.precision), curve)
+        return Deployed(platform, replica, build.weights, power)
 
     def _power(self, asked: Replica) -> PowerCurve | None:
         """What it draws; an accelerator of which nobody published the power draws nothing that is known."""

@@ -20,7 +20,8 @@ from random import Random
 from struct import Struct
 from typing import Any
 
-Action = Callable[[float, Any], None]
+#: What is to be done at a time with what; the time it returns, if any, is when to do it again.
+Action = Callable[[float, Any], float | None]
 
 _NOTE = Struct("<dqq")
 _FOLD_BYTES = 1 << 16  # notes are hashed by the page: one digest for each would cost more than what it notes
@@ -76,11 +77,14 @@ class Kernel:
         return stream
 
     def call(self, at: float, action: Action, what: Any = None, rank: int = 0) -> None:
-        """Make an appointment, not before now. At the same time the lowest ``rank`` comes first."""
+        """Make an appointment, not before now. At the same time the lowest ``rank`` comes first.
+
+        An action that returns a time makes the same appointment for then: quicker than calling here.
+        """
         if not self.at <= at < inf:
             raise ValueError(f"It is {self.at:g} s: nothing can be arranged for {at:g} s.")
-        self._count += 1
-        heappush(self._heap, (at, rank, self._count, action, what))
+        self._count = count = self._count + 1
+        heappush(self._heap, (at, rank, count, action, what))
 
     def next_at(self) -> float:
         """When something happens next; infinity if nothing does."""
@@ -90,13 +94,26 @@ class Kernel:
         """Let happen what is due by ``until``, and what comes of it; then it is ``until``, if that is a time."""
         heap = self._heap
         check = self.check
-        while heap and heap[0][0] <= until:
-            at, _, _, action, what = heappop(heap)
-            self.at = at
-            self.events += 1
-            action(at, what)
-            if check is not None:
-                check()
+        events = 0
+        try:
+            while heap:
+                appointment = heappop(heap)
+                at, rank, _, action, what = appointment
+                if at > until:
+                    heappush(heap, appointment)
+                    break
+                self.at = at
+                events += 1
+                again_at = action(at, what)
+                if again_at is not None:
+                    if again_at < at:
+                        raise ValueError(f"It is {at:g} s: nothing can be done again at {again_at:g} s.")
+                    self._count = count = self._count + 1
+                    heappush(heap, (again_at, rank, count, action, what))
+                if check is not None:
+                    check()
+        finally:
+            self.events += events
         if until < inf:
             self.at = max(self.at, until)
 

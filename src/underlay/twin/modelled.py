@@ -9,7 +9,7 @@ from functools import cache
 from math import inf, log
 from typing import Any
 
-from underlay.physics.power import PowerCurve
+from underlay.physics.power import PREFILL_FULL_TOKENS, PowerCurve
 from underlay.physics.step_time import StepCoefficients
 
 from .engine import ModelledEngine, PagedRules, Request, SlotRules
@@ -45,6 +45,8 @@ class Modelled:
     __slots__ = (
         "_base",
         "_curve",
+        "_full_tokens",
+        "_full_w",
         "_power",
         "_rules",
         "_slowdown",
@@ -159,6 +161,9 @@ class Modelled:
         """Draw by this curve from now on; few are drawn by without a throttle, and many with one."""
         self._power = power
         self._watts = _watts_of(power) if power is not None and power is self._curve else {}
+        #: With so many prompt tokens in a step it draws that, whatever else is in it: as nearly every prompt has.
+        self._full_tokens = PREFILL_FULL_TOKENS * power.accelerators if power is not None else 1
+        self._full_w = power.power_w(1.0, self._full_tokens) if power is not None else 0.0
 
     def _retime(self, at: float) -> bool:
         if self.state != "ready":
@@ -183,7 +188,9 @@ class Modelled:
             self.itl_counts[place if 0 <= place < ITL_CLASSES else (0 if place < 0 else -1)] += tokens
         if prefill_tokens:
             self.prefill_tokens += prefill_tokens
-            if self._power is not None:
+            if prefill_tokens >= self._full_tokens:
+                self.energy_joules += took_s * self._full_w
+            elif self._power is not None:
                 self.energy_joules += self._power.stretch_joules(steps, took_s, sequences, prefill_tokens)
         elif sequences in self._watts:
             self.energy_joules += took_s * self._watts[sequences]

@@ -291,18 +291,17 @@ class Platform:
             if next_at != inf:
                 self.kernel.call(next_at, self._advance, replica, _AFTER_CALLERS)
 
-    def _advance(self, at: float, replica: Modelled) -> None:
-        engine = replica.engine
+    def _advance(self, at: float, replica: Modelled) -> float | None:
         if at != replica.wake_at or replica.state != "ready":
-            return  # it was cut short, and has been looked at
+            return None  # it was cut short, and has been looked at
+        engine = replica.engine
         engine.advance(at)
         if engine.started:
             self._started(replica)
         if engine.ended:
             self._ended(at, replica)
         next_at = replica.wake_at = engine.next_at
-        if next_at != inf:
-            self.kernel.call(next_at, self._advance, replica, _AFTER_CALLERS)
+        return next_at if next_at != inf else None
 
     def _started(self, replica: Modelled) -> None:
         engine = replica.engine
@@ -381,8 +380,7 @@ class Platform:
         """A replica says nothing more (its machine lost power or network, or it hangs): noticed only in time."""
         replica = self.replicas[name]
         if replica.state != "ready":
-            replica.end()
-            return
+            return  # it was silent before, and will be noticed
         self._stop(at, replica)
         replica.fall_silent()
         self.kernel.call(at + self._detect_s, self._notice, (replica, replica.generation, cause))

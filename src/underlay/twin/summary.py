@@ -18,7 +18,7 @@ import numpy as np
 
 from .figures import COMMON_UNITS, KINDS, LATENCIES, PERCENTILES, Figure, weakest
 from .records import OUTCOMES, Account, RunResult, Series, itl_s
-from .rows import FINISHED, Column, Rows, rows_of
+from .rows import FINISHED, Column, Rows, percentiles, rows_of
 from .windows import Windows, thin, windows_of
 
 #: Groups of a breakdown beyond this many (the largest stay) are added up in one row.
@@ -123,23 +123,28 @@ def sample_figures(series: Series) -> list[Figure]:
 
 def request_figures(rows: Rows, span_s: float) -> list[Figure]:
     """What the requests alone tell: counts, rates over ``span_s`` of arrivals, latencies, cached tokens."""
-    counts = np.bincount(rows.outcome.astype(np.int64), minlength=len(OUTCOMES))
-    total = len(rows.outcome)
+    weight = rows.weight
+    counts = np.bincount(rows.outcome.astype(np.int64), weights=weight, minlength=len(OUTCOMES))
+    total, good = float(weight.sum()), float(weight[rows.good].sum())
     served = rows.finished
-    output_tokens = float(rows.output_tokens[served].sum())
+    output_tokens, cached_tokens, prompt_tokens = (
+        float((weight * column)[served].sum())
+        for column in (rows.output_tokens, rows.cached_tokens, rows.prompt_tokens)
+    )
     values: dict[str, float] = {
         "requests": total,
-        **{name: int(count) for name, count in zip(OUTCOMES, counts, strict=True)},
-        "retries": int((rows.try_ > 1).sum()),
-        "slo_attainment": _ratio(int(rows.good.sum()), total),
-        "goodput": _ratio(int(rows.good.sum()), span_s),
-        "throughput": _ratio(int(counts[FINISHED]), span_s),
+        **{name: float(count) for name, count in zip(OUTCOMES, counts, strict=True)},
+        "retries": float(weight[rows.try_ > 1].sum()),
+        "slo_attainment": _ratio(good, total),
+        "goodput": _ratio(good, span_s),
+        "throughput": _ratio(float(counts[FINISHED]), span_s),
         "output_tokens": output_tokens,
         "output_token_rate": _ratio(output_tokens, span_s),
-        "cached_share": _ratio(float(rows.cached_tokens[served].sum()), float(rows.prompt_tokens[served].sum())),
+        "cached_share": _ratio(cached_tokens, prompt_tokens),
     }
+    weights = weight[served] if rows.weighted else None
     for name in LATENCIES:
-        values |= _latency(name, getattr(rows, f"{name}_s")[served])
+        values |= _latency(name, getattr(rows, f"{name}_s")[served], weights)
     return [Figure.of(name, value, "modelled") for name, value in values.items()]
 
 
@@ -152,14 +157,18 @@ def itl_figures(counts: Sequence[int]) -> list[Figure]:
     return [Figure.of(f"itl_p{q}", itl_s(place), "modelled") for q, place in zip(PERCENTILES, places, strict=True)]
 
 
-def _latency(name: str, values: Column) -> dict[str, float]:
-    known = values[~np.isnan(values)]
+def _latency(name: str, values: Column, weights: Column | None) -> dict[str, float]:
+    told = ~np.isnan(values)
+    known = values[told]
     if not len(known):
         return dict.fromkeys([f"{name}_mean", *(f"{name}_p{q}" for q in PERCENTILES)], nan)
-    percentiles = np.percentile(known, PERCENTILES)
+    weights = None if weights is None else weights[told]
     return {
-        f"{name}_mean": float(known.mean()),
-        **{f"{name}_p{q}": float(value) for q, value in zip(PERCENTILES, percentiles, strict=True)},
+        f"{name}_mean": float(np.average(known, weights=weights)),
+        **{
+            f"{name}_p{q}": value
+            for q, value in zip(PERCENTILES, percentiles(known, weights, PERCENTILES), strict=True)
+        },
     }
 
 
@@ -227,7 +236,8 @@ def _groups(rows: Rows, places: Column, names: list[str], span_s: float) -> tupl
     order = np.argsort(places, kind="stable")
     found, starts = np.unique(places[order], return_index=True)
     members = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
-    ranked = sorted((place for place in members if place >= 0), key=lambda place: (-len(members[place]), place))
+    sizes = {place: float(rows.weight[which].sum()) for place, which in members.items() if place >= 0}
+    ranked = sorted(sizes, key=lambda place: (-sizes[place], place))
     groups = [(names[int(place)] or "(unnamed)", members[place]) for place in ranked[:GROUPS_MAX]]
     if len(ranked) > GROUPS_MAX:
         rest = np.concatenate([members[place] for place in ranked[GROUPS_MAX:]])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .records import Series
-from .rows import Rows
+from .rows import Rows, percentiles
 
 #: Widths that people think in, in seconds.
 _WIDTHS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
@@ -41,13 +41,18 @@ def windows_of(rows: Rows, span_s: float) -> Windows:
     starts_s = [number * width_s for number in range(count)]
     widths_s = np.array([max(min(width_s, span_s - start_s), 1e-9) for start_s in starts_s])
     values: dict[str, list[float]] = {
-        "requests": np.bincount(index, minlength=count).astype(float).tolist(),
-        "arrival_rate": _per_second(index, None, count, widths_s),
-        "goodput": _per_second(index, rows.good, count, widths_s),
-        "output_token_rate": _per_second(index, np.where(rows.finished, rows.output_tokens, 0), count, widths_s),
+        "requests": np.bincount(index, weights=rows.weight, minlength=count).tolist(),
+        "arrival_rate": _per_second(index, rows.weight, count, widths_s),
+        "goodput": _per_second(index, rows.weight * rows.good, count, widths_s),
+        "output_token_rate": _per_second(
+            index, rows.weight * np.where(rows.finished, rows.output_tokens, 0), count, widths_s
+        ),
     }
+    weights = rows.weight if rows.weighted else None
     for name in ("ttft", "tpot", "e2e"):
-        values |= _percentiles(name, index, np.where(rows.finished, getattr(rows, f"{name}_s"), nan), count)
+        values |= _percentiles(
+            name, index, np.where(rows.finished, getattr(rows, f"{name}_s"), nan), weights, count
+        )
     return Windows(width_s, starts_s, values)
 
 
@@ -60,7 +65,7 @@ def width_for(span_s: float) -> float:
 
 
 def _per_second(
-    index: npt.NDArray[np.int64], weights: npt.NDArray[Any] | None, count: int, widths_s: npt.NDArray[np.float64]
+    index: npt.NDArray[np.int64], weights: npt.NDArray[Any], count: int, widths_s: npt.NDArray[np.float64]
 ) -> list[float]:
     sums = np.bincount(index, weights=weights, minlength=count)
     rates: list[float] = (sums / widths_s).tolist()
@@ -68,14 +73,22 @@ def _per_second(
 
 
 def _percentiles(
-    name: str, index: npt.NDArray[np.int64], values: npt.NDArray[np.float64], count: int
+    name: str,
+    index: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64] | None,
+    count: int,
 ) -> dict[str, list[float]]:
-    known = ~np.isnan(values)
-    order = np.argsort(index[known], kind="stable")
-    edges = np.searchsorted(index[known][order], np.arange(1, count))
-    parts = np.split(values[known][order], edges)
-    told = [np.percentile(part, _PERCENTILES) if len(part) else [nan] * len(_PERCENTILES) for part in parts]
-    return {f"{name}_p{q}": [float(each[place]) for each in told] for place, q in enumerate(_PERCENTILES)}
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(index[known], kind="stable")]
+    parts = np.split(order, np.searchsorted(index[order], np.arange(1, count)))
+    told = [
+        percentiles(values[part], None if weights is None else weights[part], _PERCENTILES)
+        if len(part)
+        else [nan] * len(_PERCENTILES)
+        for part in parts
+    ]
+    return {f"{name}_p{q}": [each[place] for each in told] for place, q in enumerate(_PERCENTILES)}
 
 
 def thin(series: Series, most: int = SAMPLES_MAX) -> Series:

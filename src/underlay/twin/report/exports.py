@@ -41,6 +41,7 @@ REQUEST_COLUMNS: dict[str, str] = {
     **dict.fromkeys(_NAMED, "text"),
     "try": "int",
     "good": "flag",
+    "weight": "real",
 }
 
 Table = dict[str, list[Any]]
@@ -89,6 +90,7 @@ def _request_tables(result: RunResult) -> Iterator[Table]:
             table[name] = _names(requests.names[kind], requests.column(name)[part].tolist())
         table["try"] = rows.try_[part].tolist()
         table["good"] = rows.good[part].tolist()
+        table["weight"] = rows.weight[part].tolist()
         yield _headed(result, len(table["try"]), table)
 
 
