@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.platform import lay_weights
 from tests.support.scripted import Script, ScriptedEngine
 
 from underlay.physics.profiles import EngineRules, Line, read
@@ -95,7 +96,8 @@ def test_ctrl_c_leaves_no_file(server_url, tmp_path):
 
 
 @pytest.mark.engine
-def test_ctrl_c_leaves_no_engine(tmp_path):
+def test_ctrl_c_leaves_no_engine(tmp_path, weights):
+    lay_weights(weights, tmp_path)
     command = [sys.executable, "-m", "underlay", "calibrate", "--data-dir", str(tmp_path), "--slots", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         until = time.monotonic() + 60

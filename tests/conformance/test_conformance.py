@@ -36,8 +36,8 @@ def test_sdk(runs, sdk, major):
 
 @pytest.mark.engine
 @pytest.mark.timeout(400)
-def test_bundled_model(tmp_path):
-    for run in run_real(tmp_path, tuple(major for major in PYTHONS if available(major))):
+def test_bundled_model(tmp_path, weights):
+    for run in run_real(tmp_path, tuple(major for major in PYTHONS if available(major)), weights):
         check(run)
 
 

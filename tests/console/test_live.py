@@ -20,9 +20,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+def platform(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[RunningPlatform]:
     folder: Path = tmp_path_factory.mktemp("console")
-    with running_platform(folder) as platform:
+    with running_platform(folder, weights=weights) as platform:
         yield platform
 
 

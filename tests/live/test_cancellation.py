@@ -246,8 +246,8 @@ def test_reading_what_a_child_says(tmp_path: Path):
             stream = asyncio.StreamReader()
             later = asyncio.get_running_loop().call_later
             for number, data in enumerate((b"hello\nwor", b'ld\n{"listening": "http://127.0.0.1:1"}\n', b"bye")):
-                later(0.002 * number, stream.feed_data, data)
-            later(0.01, stream.feed_eof)
+                later(0.02 * number, stream.feed_data, data)  # closer, a busy machine reads two at once
+            later(0.06, stream.feed_eof)
             address = asyncio.get_running_loop().create_future()
             return a_child(tmp_path)._read(stream, address), nothing
 
@@ -501,6 +501,7 @@ def test_every_coroutine_has_its_case():
         names = {
             node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.AsyncFunctionDef)
         }
-        if names:
+        # Calibration is no part of a running platform: a command of its own, whose ends tests/live/calibration tries.
+        if names and path.parent.name != "calibration":
             found[str(path.relative_to(root))] = names
     assert found == COVERED

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import string
 import threading
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import Any
 
 import pytest
 from tests.live.wire import DIALECTS, Client, Engine, Line, ask, engines, eventually, frames, http, model
@@ -31,7 +36,7 @@ class House:
             replica.restart()
             replica.fault("none", 0)
         for line in self.lines:
-            line.break_after = None
+            line.breaks.clear()
 
         def ready():
             rows = self.platform.admin("/api/replicas")
@@ -41,10 +46,26 @@ class House:
         eventually(ready, 10)
         self.platform.wait_idle()
 
-    def fault(self, kind: str, after: int) -> None:
-        """The next request meets the fault twice, once on each replica, and then no more."""
+    def fault(self, kind: str, after: int, tag: str, times: int = 1) -> None:
+        """The request of this tag meets the fault twice, once on each replica, and then no more."""
         for replica in self.replicas:
-            replica.fault(kind, after)
+            replica.fault(kind, after, times, tag)
+
+    def ask_at_once(
+        self, cases: Iterable[tuple[Any, Any]], make: Callable[[Any, str], dict[str, Any]]
+    ) -> list[Any]:
+        """Ask for every pair of dialect and case at the same time; what was asked and said, under which tag.
+
+        ``make`` gives what to ask, of a case and a tag of its own. Side by side, as most of such an answer is a
+        pause: whom every replica has failed goes to one of them again half a second later.
+        """
+
+        def one(dialect: Any, case: Any, tag: str) -> tuple[Any, ...]:
+            return dialect, case, tag, *ask(self.platform, dialect, **make(case, tag))
+
+        tagged = [(*pair, tag) for pair, tag in zip(cases, string.ascii_letters, strict=False)]
+        with ThreadPoolExecutor(len(tagged)) as pool:
+            return list(pool.map(lambda wanted: one(*wanted), tagged))
 
     def journey(self, answer) -> dict:
         return eventually(lambda: self._find(answer.headers["x-request-id"]))
@@ -70,11 +91,11 @@ class House:
 
 @pytest.fixture(scope="module", params=["llamacpp", "openai"])
 def house(request, tmp_path_factory):
-    with engines(2, slots=8, model="m") as replicas:
+    with engines(2, mortal=True, slots=32, model="m") as replicas:
         lines = [Line(replica) for replica in replicas]
         more = {"template": "transcript"} if request.param == "llamacpp" else {}  # token ids, or text
         urls = [line.url for line in lines]
-        engine = model(urls, request.param, stall_s=0.6, slots=8, probe_strikes=15, **more)
+        engine = model(urls, request.param, stall_s=0.6, slots=32, probe_s=0.1, probe_strikes=30, **more)
         settings = {**QUICK, "models": [engine]}
         with running_platform(tmp_path_factory.mktemp(request.param), settings) as platform:
             house = House(platform, replicas, lines)
@@ -109,7 +130,7 @@ def check(house, dialect, answer, said, *, tokens: int, text: str, finish: str, 
     assert said.finish == finish
     assert said.completion_tokens == tokens
     journey = house.journey(answer)
-    assert journey["attempts"] == attempts
+    assert journey["attempts"] == attempts, house.story(answer)
     assert journey["outcome"] == "finished"
     assert journey["usage"]["completion_tokens"] == tokens
     if attempts > 1:
@@ -146,21 +167,25 @@ def test_kill_9_of_the_engine_in_mid_stream_is_not_noticed(house, dialect, after
     check(house, dialect, answer, said, tokens=30, text=words(30), finish=dialect.stopped)
 
 
-@by_dialect
 @pytest.mark.parametrize("fault", ["reset", "close", "cut", "malformed", "error"])
-def test_an_engine_that_fails_in_mid_stream_is_not_noticed(house, dialect, fault):
-    for after in (0, 1, 4, 6):
-        house.fault(fault, after)
-        answer, said = ask(house.platform, dialect, "[[tokens=30 itl=1]]")
-        check(house, dialect, answer, said, tokens=30, text=words(30), finish=dialect.stopped, attempts=3)
+def test_an_engine_that_fails_in_mid_stream_is_not_noticed(house, fault):
+    def make(after, tag):
+        house.fault(fault, after, tag)
+        return {"text": f"[[tokens=30 itl=1 tag={tag}]]"}
+
+    for dialect, _, tag, answer, said in house.ask_at_once(product(DIALECTS, (0, 1, 4, 6)), make):
+        text = words(30, tag)
+        check(house, dialect, answer, said, tokens=30, text=text, finish=dialect.stopped, attempts=3)
 
 
-@by_dialect
-def test_a_reply_that_does_not_stream_is_made_afresh(house, dialect):
-    for fault in ("reset", "cut", "malformed"):
-        house.fault(fault, 7)
-        answer, said = ask(house.platform, dialect, "[[tokens=20]]", stream=False)
-        check(house, dialect, answer, said, tokens=20, text=words(20), finish=dialect.stopped, attempts=3)
+def test_a_reply_that_does_not_stream_is_made_afresh(house):
+    def make(fault, tag):
+        house.fault(fault, 7, tag)
+        return {"text": f"[[tokens=20 tag={tag}]]", "stream": False}
+
+    for dialect, _, tag, answer, said in house.ask_at_once(product(DIALECTS, ("reset", "cut", "malformed")), make):
+        text = words(20, tag)
+        check(house, dialect, answer, said, tokens=20, text=text, finish=dialect.stopped, attempts=3)
 
 
 @by_dialect
@@ -175,15 +200,20 @@ def test_a_silent_engine_is_given_up(house, dialect):
 def test_a_line_that_breaks_anywhere_even_inside_a_character_changes_nothing(house):
     """Every few bytes of the whole reply, so that some breaks are in the middle of é and of 😀."""
     dialect = DIALECTS[0]
-    whole = words(8)
     step = 61 if house.kind == "llamacpp" else 97
-    for place in range(1, 1600, step):
+
+    def make(place, tag):
         for line in house.lines:
-            line.break_after = place
-        answer, said = ask(house.platform, dialect, "[[tokens=8]]")
+            line.breaks[tag] = place
+        return {"text": f"[[tokens=8 tag={tag}]]"}
+
+    places, broken = range(1, 1600, step), 0
+    for _, place, tag, answer, said in house.ask_at_once(product([dialect], places), make):
         assert (answer.status, answer.whole, said.error) == (200, True, None), (place, answer)
-        assert said.text.lstrip() == whole.lstrip(), place
+        assert said.text.lstrip() == words(8, tag).lstrip(), place
         assert (said.finish, said.completion_tokens) == ("stop", 8), place
+        broken += any(tag not in line.breaks for line in house.lines)
+    assert broken >= 0.8 * len(places)  # the last ones are behind the end
 
 
 @by_dialect
@@ -193,24 +223,30 @@ def test_a_limit_of_tokens_holds_across_the_seam(house, dialect, after):
     check(house, dialect, answer, said, tokens=12, text=words(12), finish=dialect.limited)
 
 
-@by_dialect
-@pytest.mark.parametrize("after", [9, 10, 11, 12])
-def test_a_stop_string_holds_across_the_seam(house, dialect, after):
-    stop = " éw10 w11"  # begins in one token and ends in the next; words(…) gives " éw10" for number 10
-    wanted = words(10)
-    house.fault("reset", after)
-    answer, said = ask(house.platform, dialect, "[[tokens=40 itl=1]]", stop=[stop])
-    assert (answer.status, answer.whole) == (200, True)
-    assert said.text.lstrip() == wanted.lstrip()
-    assert said.finish in (dialect.stopped, "stop_sequence")
-    assert stop not in said.text
+def test_a_stop_string_holds_across_the_seam(house):
+    def stop(tag):
+        return f" é{tag}10 {tag}11"  # begins in one token and ends in the next
+
+    def make(after, tag):
+        house.fault("reset", after, tag)
+        return {"text": f"[[tokens=40 itl=1 tag={tag}]]", "stop": [stop(tag)]}
+
+    for dialect, after, tag, answer, said in house.ask_at_once(product(DIALECTS, (9, 10, 11, 12)), make):
+        assert (answer.status, answer.whole) == (200, True), (dialect.name, after)
+        assert said.text.lstrip() == words(10, tag).lstrip(), (dialect.name, after)
+        assert said.finish in (dialect.stopped, "stop_sequence")
+        assert stop(tag) not in said.text
 
 
-@by_dialect
-def test_twice_in_one_answer(house, dialect):
+def test_twice_in_one_answer(house):
     """The first attempt dies after three tokens, the second after nine, the third ends it."""
-    answer, said = ask(house.platform, dialect, "[[tokens=25 itl=2 reset=3 cut=9]]")
-    check(house, dialect, answer, said, tokens=25, text=words(25), finish=dialect.stopped, attempts=3)
+
+    def make(_, tag):
+        return {"text": f"[[tokens=25 itl=2 reset=3 cut=9 tag={tag}]]"}
+
+    for dialect, _, tag, answer, said in house.ask_at_once(product(DIALECTS, [None]), make):
+        text = words(25, tag)
+        check(house, dialect, answer, said, tokens=25, text=text, finish=dialect.stopped, attempts=3)
 
 
 def test_one_of_two_answers_of_a_request(house):
@@ -228,52 +264,56 @@ def test_one_of_two_answers_of_a_request(house):
     assert usage.completion_tokens == 40
 
 
-@by_dialect
-def test_when_every_replica_fails_the_caller_hears_it(house, dialect):
-    for replica in house.replicas:
-        replica.fault("reset", 6, times=10)
-    answer, said = ask(house.platform, dialect, "[[tokens=20 itl=2]]")
-    for replica in house.replicas:
-        replica.kill()  # and with it the faults that are left
-    assert answer.status == 200
-    assert said.error is not None
-    assert not answer.whole, "a broken answer ended like a whole one"
-    assert said.finish is None
-    assert words(20).lstrip().startswith(said.text.lstrip())
-    journey = house.journey(answer)
-    assert (journey["outcome"], journey["status"], journey["attempts"]) == ("failed", 502, 3)
-    assert journey["money_usd"] in ("0", "0.0", "0.00")
+def test_when_every_replica_fails_the_caller_hears_it(house):
+    def make(_, tag):
+        house.fault("reset", 6, tag, times=10)
+        return {"text": f"[[tokens=20 itl=2 tag={tag}]]"}
+
+    for _, _, tag, answer, said in house.ask_at_once(product(DIALECTS, [None]), make):
+        assert answer.status == 200
+        assert said.error is not None
+        assert not answer.whole, "a broken answer ended like a whole one"
+        assert said.finish is None
+        assert words(20, tag).lstrip().startswith(said.text.lstrip())
+        journey = house.journey(answer)
+        assert (journey["outcome"], journey["status"], journey["attempts"]) == ("failed", 502, 3)
+        assert journey["money_usd"] in ("0", "0.0", "0.00")
+
+
+def test_an_error_before_the_first_token_is_a_status(house):
+    def make(stream, tag):
+        return {"text": f"[[status=500 tag={tag}]]", "stream": stream}
+
+    for dialect, _, _, answer, said in house.ask_at_once(product(DIALECTS, (True, False)), make):
+        status = {"openai": 502, "anthropic": 500, "gemini": 503}[dialect.name]
+        assert (answer.status, answer.whole) == (status, True)
+        assert said.error is not None
 
 
 @by_dialect
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_error_before_the_first_token_is_a_status(house, dialect, stream):
-    answer, said = ask(house.platform, dialect, "[[status=500]]", stream=stream)
-    status = {"openai": 502, "anthropic": 500, "gemini": 503}[dialect.name]
-    assert (answer.status, answer.whole) == (status, True)
-    assert said.error is not None
-    answer, said = ask(house.platform, dialect, "[[status=400]]", stream=stream)
+def test_what_the_engine_calls_the_callers_fault_is_not_tried_again(house, dialect, stream):
+    answer, _ = ask(house.platform, dialect, "[[status=400]]", stream=stream)
     assert answer.status == 400
     assert house.journey(answer)["attempts"] == 1
 
 
-@by_dialect
-def test_dead_engines_and_a_request_that_does_not_stream(house, dialect):
-    for replica in house.replicas:
-        replica.fault("reset", 3, times=10)
-    answer, said = ask(house.platform, dialect, "[[tokens=20]]", stream=False)
-    for replica in house.replicas:
-        replica.kill()
-    assert answer.status == {"openai": 502, "anthropic": 500, "gemini": 503}[dialect.name]
-    assert answer.whole
-    assert said.error is not None
+def test_when_every_replica_fails_a_request_that_does_not_stream_it_is_a_status(house):
+    def make(_, tag):
+        house.fault("reset", 3, tag, times=10)
+        return {"text": f"[[tokens=20 tag={tag}]]", "stream": False}
+
+    for dialect, _, _, answer, said in house.ask_at_once(product(DIALECTS, [None]), make):
+        assert answer.status == {"openai": 502, "anthropic": 500, "gemini": 503}[dialect.name]
+        assert answer.whole
+        assert said.error is not None
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_nobody_is_there_and_then_somebody_is(tmp_path, count):
     """All replicas die, the request waits, one comes back, and the answer goes on as if nothing had been."""
     dialect = DIALECTS[0]
-    with engines(count) as replicas:
+    with engines(count, mortal=True) as replicas:
         desk = {**QUICK["desk"], "attempts_max": 50}  # while a process dies, tries are used up in no time
         settings = {**QUICK, "desk": desk, "models": [model([replica.url for replica in replicas])]}
         with running_platform(tmp_path, settings) as platform, Client(platform.address) as client:
@@ -281,7 +321,7 @@ def test_nobody_is_there_and_then_somebody_is(tmp_path, count):
             client.until(b"data: ", 10)
             for replica in replicas:
                 replica.kill()
-            time.sleep(1.5)
+            eventually(lambda: not ready(platform) and platform.admin("/api/platform")["waiting"], 10)
             replicas[0].restart()
             answer = client.answer()
             said = dialect.read(frames(answer.body))

@@ -234,9 +234,10 @@ def _runs(pid: int) -> bool:
 
 
 @pytest.mark.engine
-def test_kill_9_of_a_real_engine_in_mid_stream(tmp_path):
+def test_kill_9_of_a_real_engine_in_mid_stream(tmp_path, weights):
     """The stream goes on, as the surviving replica would by itself; the fleet starts the dead one again."""
-    with running_platform(tmp_path, {"models": [{"name": "m", "engine": {"replicas": 2}}]}, limit_s=90) as platform:
+    settings = {"models": [{"name": "m", "engine": {"replicas": 2}}]}
+    with running_platform(tmp_path, settings, limit_s=90, weights=weights) as platform:
         eventually(lambda: all(row["state"] == "ready" for row in platform.admin("/api/replicas")), 60)
         body = {
             "model": "m", "prompt": "Once upon a time, in a village by the sea,", "max_tokens": 24, "temperature": 0,

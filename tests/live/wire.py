@@ -268,16 +268,30 @@ def ask(platform: Any, dialect: Any, text: str, *, stream: bool = True, key: str
 
 
 class Engine:
-    """A scripted engine as a process of its own."""
+    """A scripted engine as a process of its own.
 
-    def __init__(self, port: int = 0, **flags: Any) -> None:
+    One that is ``mortal`` has a second process ready, so that it is back at once when it was killed: a new Python
+    takes a third of a second to begin.
+    """
+
+    def __init__(self, port: int = 0, *, mortal: bool = False, **flags: Any) -> None:
         self.flags = flags
+        self._spare = self._popen("--spare") if mortal else None
         self._start(port)
 
-    def _start(self, port: int) -> None:
+    def _popen(self, *more: str) -> subprocess.Popen[bytes]:
         words = [f"--{name.replace('_', '-')}={value}" for name, value in self.flags.items()]
-        command = [sys.executable, str(SCRIPTED), "--port", str(port), *words]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        command = [sys.executable, str(SCRIPTED), *more, *words]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def _start(self, port: int) -> None:
+        if self._spare is None:
+            self.process = self._popen("--port", str(port))
+        else:
+            self.process, self._spare = self._spare, self._popen("--spare")
+            assert self.process.stdin is not None
+            self.process.stdin.write(b"%d\n" % port)
+            self.process.stdin.flush()
         assert self.process.stdout is not None
         self.url: str = json.loads(self.process.stdout.readline())["listening"]
         self.port = int(self.url.rpartition(":")[2])
@@ -289,8 +303,7 @@ class Engine:
     def restart(self) -> None:
         """Come back at the same address, if it is dead."""
         if not self.alive:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
+            _close_pipes(self.process)
             self._start(self.port)
 
     def kill(self) -> None:
@@ -300,8 +313,11 @@ class Engine:
     def stop(self) -> None:
         if self.alive:
             self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        _close_pipes(self.process)
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.wait(5)
+            _close_pipes(self._spare)
 
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(self.url + path, timeout=5) as reply:
@@ -315,9 +331,15 @@ class Engine:
         assert found is not None
         return int(found[1])
 
-    def fault(self, kind: str, after: int, times: int = 1) -> None:
-        data = json.dumps({"kind": kind, "after": after, "times": times}).encode()
+    def fault(self, kind: str, after: int, times: int = 1, tag: str = "") -> None:
+        data = json.dumps({"kind": kind, "after": after, "times": times, "tag": tag}).encode()
         urllib.request.urlopen(urllib.request.Request(self.url + "/fault", data), timeout=5).close()
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
 
 
 @contextlib.contextmanager
@@ -339,15 +361,17 @@ def model(urls: list[str], kind: str = "llamacpp", **settings: Any) -> dict[str,
 
 
 class Line:
-    """A line to an engine that breaks after so many bytes of the next long reply, wherever that is."""
+    """A line to an engine that breaks once in the reply to a request, wherever in it that is.
+
+    ``breaks`` says after how many bytes of the stream, by the tag in the request's prompt.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.break_after: int | None = None
-        self.broken = 0
+        self.breaks: dict[str, int] = {}
         self._open = True
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -362,15 +386,18 @@ class Line:
                 threading.Thread(target=self._carry, args=(near,), daemon=True).start()
 
     def _carry(self, near: socket.socket) -> None:
+        tags = [""]  # of the latest request
         with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._engine.port)) as far:
-            back = threading.Thread(target=self._back, args=(far, near), daemon=True)
+            back = threading.Thread(target=self._back, args=(far, near, tags), daemon=True)
             back.start()
             while data := near.recv(65_536):
+                if self.breaks and (told := re.search(rb"tag=(\w+)", data)):
+                    tags[0] = told[1].decode()
                 far.sendall(data)
             far.shutdown(socket.SHUT_WR)
             back.join(5)
 
-    def _back(self, far: socket.socket, near: socket.socket) -> None:
+    def _back(self, far: socket.socket, near: socket.socket, tags: list[str]) -> None:
         streamed = 0
         with contextlib.suppress(OSError):
             while data := far.recv(65_536):
@@ -378,10 +405,9 @@ class Line:
                     streamed = 0
                 if streamed or b"text/event-stream" in data:
                     streamed += len(data)
-                limit = self.break_after
+                limit = self.breaks.get(tags[0])
                 if limit is not None and streamed >= limit:
-                    self.break_after = None
-                    self.broken += 1
+                    del self.breaks[tags[0]]
                     near.sendall(data[: len(data) - (streamed - limit)])
                     break
                 near.sendall(data)

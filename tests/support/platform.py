@@ -114,18 +114,30 @@ def _ask(url: str, method: str, path: str, body: Any, headers: dict[str, str] | 
         connection.close()
 
 
+def lay_weights(weights: Path, data_dir: Path) -> None:
+    """Let a data directory have the bundled model that is there already, as if it had been put together in it."""
+    models = data_dir / "models"
+    models.mkdir(mode=0o700, parents=True)
+    data_dir.chmod(0o700)
+    for file in (weights, weights.with_suffix(".checked")):
+        os.link(file, models / file.name)
+
+
 @contextlib.contextmanager
 def running_platform(
-    folder: Path, settings: dict[str, Any] | None = None, *, limit_s: float = 60.0
+    folder: Path, settings: dict[str, Any] | None = None, *, limit_s: float = 60.0, weights: Path | None = None
 ) -> Iterator[RunningPlatform]:
     """Start ``underlay up`` on free ports with a data directory in ``folder``; stop it at the end.
 
-    ``settings`` is what a user would write into underlay.yaml (JSON is YAML).
+    ``settings`` is what a user would write into underlay.yaml (JSON is YAML). With ``weights``, the bundled model
+    is there already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "underlay.yaml"
     config.write_text(json.dumps({"log": {"format": "json"}, **(settings or {})}))
     data_dir = folder / "data"
+    if weights is not None:
+        lay_weights(weights, data_dir)
     ended_well = False
     log = folder / "up.log"
     command = [

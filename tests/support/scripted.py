@@ -18,7 +18,8 @@ A prompt may carry directives, [[tokens=50 itl=10 tag=abc]], which override the 
   cut=K                              the body ends properly after K tokens, but no last event came
   malformed=K, error=K               an event that is no JSON, or an error event, after K tokens
 A fault strikes when the count passes K, so an attempt that begins at token K or later is spared.
-POST /fault {"kind": "die", "after": 3, "times": 1} does the same to the next requests, without a directive.
+POST /fault {"kind": "die", "after": 3, "times": 1} does the same to the next requests, without a directive; with
+"tag": "abc" to the next ones of that tag, whatever others come between.
 """
 
 from __future__ import annotations
@@ -421,7 +422,7 @@ class ScriptedEngine:
         self._due: list[tuple[float, int, Stream]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._faults: deque[tuple[str, int]] = deque()
+        self._faults: list[tuple[str, int, str]] = []
         self._ready_s = 0.0
         self.url = ""
 
@@ -449,20 +450,27 @@ class ScriptedEngine:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def fault(self, kind: str, after: int = 0, times: int = 1) -> None:
-        """Let the next ``times`` requests meet a fault after ``after`` tokens; ``none`` forgets those to come."""
+    def fault(self, kind: str, after: int = 0, times: int = 1, tag: str = "") -> None:
+        """Let the next ``times`` requests, of ``tag`` if it is given, meet a fault after ``after`` tokens.
+
+        ``none`` forgets those to come.
+        """
         if kind == "none":
             self._faults.clear()
             return
         if kind not in _FAULTS:
             raise ValueError(f"no fault is called {kind}")
-        self._faults.extend([(kind, after)] * times)
+        self._faults.extend([(kind, after, tag)] * times)
 
     def fault_of(self, wishes: dict[str, str], start: int) -> tuple[str, int]:
         for kind in _FAULTS:
             if kind in wishes and start < max(1, int(wishes[kind])):
                 return kind, int(wishes[kind])
-        return self._faults.popleft() if self._faults else ("", 0)
+        for place, (kind, after, tag) in enumerate(self._faults):
+            if tag in ("", wishes.get("tag")):
+                del self._faults[place]
+                return kind, after
+        return "", 0
 
     def serve(self, connection: Connection, path: str, body: bytes) -> None:
         wire = {"/completion": "llamacpp", "/v1/chat/completions": "chat", "/v1/completions": "completion"}.get(
@@ -481,7 +489,7 @@ class ScriptedEngine:
             self._tokenize(connection, json.loads(body))
         elif path == "/fault":
             wish = json.loads(body)
-            self.fault(wish["kind"], int(wish.get("after", 0)), int(wish.get("times", 1)))
+            self.fault(wish["kind"], int(wish.get("after", 0)), int(wish.get("times", 1)), wish.get("tag", ""))
             connection.reply(200, {})
         elif wire is not None:
             self._generate(connection, wire, json.loads(body))
@@ -566,6 +574,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--spare", action="store_true", help="begin when the port comes as a line on stdin")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--ttft-ms", type=float, default=0.0)
     parser.add_argument("--itl-ms", type=float, default=0.0)
@@ -578,7 +587,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    fields = {name: value for name, value in vars(arguments).items() if name not in ("host", "port")}
+    fields = {name: value for name, value in vars(arguments).items() if name not in ("host", "port", "spare")}
     engine = ScriptedEngine(replace(Script(), **fields))
     done = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, done.set)
@@ -591,8 +600,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
 def main() -> None:
     # No scripted engine outlives the test that started it.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    arguments = _arguments()
+    if arguments.spare:
+        line = sys.stdin.readline()
+        if not line:
+            return
+        arguments.port = int(line)
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(_serve(_arguments()))
+        uvloop.run(_serve(arguments))
 
 
 if __name__ == "__main__":

@@ -450,7 +450,7 @@ async def test_revoked_in_stream(api):
 
 async def test_silence(api):
     """silences and their keep-alives, before the first token and between tokens"""
-    async with entered(client(api).messages.stream(**asking("[[tokens=3 ttft=800 itl=600]]"))) as stream:
+    async with entered(client(api).messages.stream(**asking("[[tokens=3 ttft=600 itl=300]]"))) as stream:
         assert (await call(stream.get_final_message)).content[0].text == words(3)
 
 

@@ -481,7 +481,7 @@ async def test_revoked_in_stream(api):
 
 async def test_silence(api):
     """silences and their keep-alives, before the first token and between tokens"""
-    assert await streamed(await stream_of(api, "[[tokens=3 ttft=800 itl=600]]")) == words(3)
+    assert await streamed(await stream_of(api, "[[tokens=3 ttft=600 itl=300]]")) == words(3)
 
 
 async def read_on(stream, fifth: asyncio.Event) -> None:

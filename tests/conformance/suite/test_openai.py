@@ -666,11 +666,11 @@ async def test_silence(api):
     blank = silence("[[tokens=1 ttft=900]]")
     assert blank
     assert set(blank) == {b"\n"}
-    stream = await chat(api, "[[tokens=3 ttft=800 itl=600]]", stream=True)
+    stream = await chat(api, "[[tokens=3 ttft=600 itl=300]]", stream=True)
     chunks = await gathered(stream)
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == words(3)
     events = await gathered(
-        await call(client(api).responses.create, model=MODEL, input="[[tokens=1 ttft=800]]", stream=True)
+        await call(client(api).responses.create, model=MODEL, input="[[tokens=1 ttft=600]]", stream=True)
     )
     assert events[-1].type == "response.completed"
 

@@ -17,7 +17,6 @@ from underlay.live.engines.json_grammar import compile_schema
 from underlay.live.engines.llamacpp import LlamaCpp
 from underlay.live.engines.residual import Residual
 from underlay.live.engines.slots import Seat, Slots
-from underlay.live.engines.weights import bundled_model
 from underlay.live.fleet.process import llamacpp_command
 from underlay.live.settings import EngineSettings, ModelSettings
 
@@ -68,13 +67,8 @@ class Child:
 
 
 @pytest.fixture(scope="module")
-def bundled(tmp_path_factory):
-    return bundled_model(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def engine(bundled):
-    child = Child(bundled)
+def engine(weights):
+    child = Child(weights)
     yield child
     child.stop()
 
@@ -380,8 +374,8 @@ def test_a_closed_connection_frees_the_slot_within_a_second(engine):
         time.sleep(0.02)
 
 
-def test_a_server_of_embeddings_embeds(bundled):
-    child = Child(bundled, embeddings=True)
+def test_a_server_of_embeddings_embeds(weights):
+    child = Child(weights, embeddings=True)
     try:
         connection, response = child.open(
             ADAPTER.embed(Prompt("embedding", "m", texts=("a cat", "a dog", "tax law")))

@@ -12,11 +12,13 @@ import pytest
 from tests.live.fleets import alive, model, running
 
 from underlay.live.engines.weights import WeightsMissing
+from underlay.live.fleet.child import Child
 from underlay.live.fleet.process import llamacpp_command
 from underlay.live.settings import EngineSettings, ModelSettings
 
 
-async def test_replicas_start_one_after_the_other_and_none_is_left(tmp_path):
+async def test_replicas_start_one_after_the_other_and_none_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(Child, "_apart_s", 0.1)
     async with running(model(tmp_path, replicas=3), tmp_path) as (fleet, heard):
         await heard.until("seen", 3)
         assert [told[1] for told in heard.told] == ["m/0", "m/1", "m/2"]
@@ -66,8 +68,11 @@ async def test_missing_weights_are_told_before_anything_starts(tmp_path, monkeyp
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from underlay.live.fleet.process import ProcessFleet, llamacpp_command
+from underlay.live.fleet.child import Child
+from underlay.live.fleet.process import ProcessFleet
 from underlay.live.settings import EngineSettings, ModelSettings
+
+Child._apart_s = 0.1
 
 async def main():
     engine = EngineSettings(replicas=2, slots=1, path=Path(sys.argv[1]), template="transcript")
@@ -81,18 +86,11 @@ uvloop.run(main())
 """
 
 
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory):
-    from underlay.live.engines.weights import bundled_model  # noqa: PLC0415
-
-    return bundled_model(tmp_path_factory.mktemp("data"))
-
-
 @pytest.mark.engine
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_no_engine_outlives_a_parent_that_dies_at_once(bundled, number):
+def test_no_engine_outlives_a_parent_that_dies_at_once(weights, number):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(bundled)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", PARENT, str(weights)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     pids = (line.split()[1] for line in parent.stdout if line.startswith(b"pid "))
     children = [int(next(pids)) for _ in range(2)]
@@ -107,9 +105,9 @@ def test_no_engine_outlives_a_parent_that_dies_at_once(bundled, number):
 
 
 @pytest.mark.engine
-def test_a_child_whose_parent_died_before_it_began_does_not_begin(bundled):
+def test_a_child_whose_parent_died_before_it_began_does_not_begin(weights):
     command = llamacpp_command(
-        ModelSettings(engine=EngineSettings(path=bundled, template="transcript")), bundled, 1
+        ModelSettings(engine=EngineSettings(path=weights, template="transcript")), weights, 1
     )
     wanted = json.loads(command[-1])
     wanted["parent_pid"] = 1
