@@ -140,3 +140,14 @@ def test_prompts_that_never_fit_are_a_mistake(tmp_path):
     crowds = "\n  - arrivals: {rate_per_s: 1}\n    prompt_tokens: 9000\n    output_tokens: 5"
     with pytest.raises(ScenarioMistake, match="context"):
         simulation.run(world(tmp_path, crowds=crowds), 1)
+
+
+def test_answers_of_one_token_flow_too(tmp_path):
+    crowds = "\n  - arrivals: {rate_per_s: 40}\n    prompt_tokens: 300\n    output_tokens: 1"
+    scenario = world(tmp_path, crowds=crowds, duration="20 s")
+    here, there = (
+        summarise(simulation.run(scenario.model_copy(update={"level": level}), 1))
+        for level in ("fluid", "requests")
+    )
+    for figure in ("throughput", "ttft_p50", "e2e_p50"):
+        assert here.value(figure) == pytest.approx(there.value(figure), rel=0.05), figure

@@ -61,13 +61,13 @@ def test_nobody_appears_or_vanishes(surface, arrivals, tick_s):
     for arrived in arrivals:
         before = flow.inside
         lost = flow.step(arrived, tick_s)
-        ended += flow.rate_per_s * flow.ready * tick_s
+        ended += flow.ended_per_s * flow.ready * tick_s
         refused += lost
         assert 0.0 <= lost <= arrived + 1e-9
         assert flow.inside == pytest.approx(
-            before + arrived - lost - flow.rate_per_s * flow.ready * tick_s, abs=1e-6
+            before + arrived - lost - flow.ended_per_s * flow.ready * tick_s, abs=1e-6
         )
-        assert flow.waiting() <= SETTINGS.waiting_max + 1e-6
+        assert flow.line <= SETTINGS.waiting_max + 1e-6
     assert ended + refused + flow.inside == pytest.approx(sum(arrivals), rel=1e-9, abs=1e-6)
 
 
@@ -76,8 +76,42 @@ def test_a_steady_load_settles_where_as_many_end(surface):
     load = 0.6 * surface.rate_max_per_s * 10
     for _ in range(200):
         assert flow.step(load * 0.5, 0.5) == 0.0
-    assert flow.rate_per_s * 10 == pytest.approx(load, rel=1e-6)
+    assert flow.ended_per_s * 10 == pytest.approx(load, rel=1e-6)
     assert 0 < flow.inside < surface.inside_max * 10
+
+
+def test_nobody_ends_before_the_answer_is_made(surface):
+    flow = pool(surface)
+    stays_s = surface.guess.seconds(1.0)
+    ended = []
+    for _ in range(300):
+        flow.step(10.0 * stays_s / 100, stays_s / 100)
+        ended.append(flow.ended_per_s)
+    assert max(ended[:50]) == pytest.approx(0.0, abs=1e-6)
+    assert ended[-1] == pytest.approx(1.0, rel=0.05)
+
+
+def test_prompts_that_come_together_slow_everybody_down(surface):
+    flow = pool(surface)
+    load = 0.6 * surface.rate_max_per_s * 10
+    for _ in range(100):
+        flow.step(load * 0.1, 0.1)
+    settled = flow.running / 10
+    assert flow.felt == pytest.approx(settled, rel=1e-3)
+    flow.step(1.6 * load * 0.1, 0.1)
+    assert flow.felt > 1.02 * settled
+
+
+def test_with_fewer_replicas_who_finds_no_room_stands_in_line(surface):
+    flow = pool(surface)
+    most = surface.rate_max_per_s * 10
+    for _ in range(100):
+        flow.step(0.97 * most * 0.2, 0.2)
+    assert flow.line == 0.0
+    flow.count(FULL, -5)
+    flow.step(0.0, 1e-6)
+    assert flow.line > 0.0
+    assert flow.running == pytest.approx(5 * surface.inside_max, rel=1e-3)
 
 
 def test_beyond_what_it_serves_the_line_fills_and_the_rest_is_refused(surface):
@@ -85,7 +119,7 @@ def test_beyond_what_it_serves_the_line_fills_and_the_rest_is_refused(surface):
     most = surface.rate_max_per_s * 10
     refused = [flow.step(2.0 * most, 1.0) for _ in range(60)]
     assert refused[-1] == pytest.approx(most, rel=1e-6)
-    assert flow.waiting() == pytest.approx(20 - 10 * surface.pooled.settings.waiting_max / 2, abs=1e-6)
+    assert flow.line == pytest.approx(20 - 10 * surface.pooled.settings.waiting_max / 2, abs=1e-6)
 
 
 def test_slower_replicas_end_fewer_of_as_many(surface):
@@ -94,7 +128,7 @@ def test_slower_replicas_end_fewer_of_as_many(surface):
         quick_pool.step(20.0, 1.0)
         slow.step(20.0, 1.0)
     assert slow.inside > 1.5 * quick_pool.inside
-    assert slow.rate_per_s == pytest.approx(quick_pool.rate_per_s, rel=1e-6)
+    assert slow.ended_per_s == pytest.approx(quick_pool.ended_per_s, rel=1e-6)
 
 
 def test_without_replicas_everybody_is_refused(surface):

@@ -14,7 +14,7 @@ from .flows import Flows, Run
 
 #: How much the number inside may change within the time of one request, as a share of it.
 _CHANGE_MAX = 0.5
-#: A line is one that is longer than this part of those inside; and with fewer inside for each replica a change is none.
+#: A line is one that is longer than this part of those inside; with fewer inside a change is none.
 _LINE_MIN, _INSIDE_MIN = 0.01, 0.5
 #: Windows nearer than this, in ticks, are told as one; and no more than so many of a pool are told.
 _NEAR_TICKS, _TOLD = 24, 4

@@ -124,7 +124,7 @@ class _Draws:
             surface = self._run.pools[place].surface
         kinds = [kind for kind, _, _ in surface.pooled.kinds]
         kind = np.full(len(ticks), kinds.index(world.demand.kinds[stream.kind]))
-        inside = np.zeros(len(ticks)) if nowhere else self._inside(place, arrived_s)
+        inside = np.zeros(len(ticks)) if nowhere else self._felt(place, arrived_s)
         tails = self._tails_of(surface)
         seen, ttft_rank, tpot_rank = tails.draw(kind, inside, self._dice)
         tenants = np.array([self._place("tenant", name) for name in surface.tenants])
@@ -144,7 +144,7 @@ class _Draws:
         output = seen.output_tokens
         # Its tokens come among those who are inside while they do: so many as half-way to its end.
         usual_s = ttft_s + tails.at("tpot", tpot_rank, inside) * stretch * output
-        meanwhile = self._inside(place, arrived_s + 0.5 * np.where(np.isnan(usual_s), 0.0, usual_s))
+        meanwhile = self._felt(place, arrived_s + 0.5 * np.where(np.isnan(usual_s), 0.0, usual_s))
         tpot_s = tails.at("tpot", tpot_rank, meanwhile) * stretch
         decode_s = np.where(output > 1, tpot_s * np.maximum(output - 1, 0), 0.0)
         ended_s = np.where(seen.outcome == _FINISHED, ttft_s + decode_s, seen.e2e_s)
@@ -176,8 +176,9 @@ class _Draws:
             found[here] = ways[(lots >= weights).sum(axis=0).clip(max=len(ways) - 1), np.arange(len(here))]
         return found
 
-    def _inside(self, place: int, at: Floats) -> Floats:
-        return np.asarray(np.interp(at, self._times_s, self._flows.inside[:, place]))
+    def _felt(self, place: int, at: Floats) -> Floats:
+        """How many inside a pool's requests felt at these times."""
+        return np.asarray(np.interp(at, self._times_s, self._flows.felt[:, place]))
 
     def _break(self, columns: _Columns, arrived_s: Floats, way_s: float, lost_at: list[float]) -> None:
         """Who is being served when a region is lost sees a broken stream; who is when a run is cut, stays open."""

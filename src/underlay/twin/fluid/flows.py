@@ -35,7 +35,7 @@ Places = npt.NDArray[np.int64]
 
 
 class Flows(NamedTuple):
-    """What flowed. Axes: ticks, streams, and for calls tries. The last three are by tick and pool, for each replica."""
+    """What flowed. Axes: ticks, streams, and for calls tries; the last four: ticks and pools, of one replica."""
 
     tick_s: float
     taken: Floats
@@ -43,6 +43,7 @@ class Flows(NamedTuple):
     failed: Floats
     to: Places
     inside: Floats
+    felt: Floats
     line: Floats
     ended_per_s: Floats
 
@@ -81,7 +82,9 @@ class Run:
         shape = (self.ticks + self.drain_ticks, len(streams), max([*self.tries, *self._fails]))
         self.taken, self.refused, self.failed = (np.zeros(shape) for _ in range(3))
         self.to = np.full(shape[:2], NOWHERE, dtype=np.int64)
-        self.inside, self.line, self.ended_per_s = (np.zeros((shape[0], len(self.pools))) for _ in range(3))
+        self.inside, self.felt, self.line, self.ended_per_s = (
+            np.zeros((shape[0], len(self.pools))) for _ in range(4)
+        )
         self.paces: list[list[Paces]] = [[] for _ in self.pools]
         self.series = Series()
         self.ended = 0.0
@@ -130,6 +133,7 @@ class Run:
             self.failed[upto],
             self.to[upto],
             self.inside[upto],
+            self.felt[upto],
             self.line[upto],
             self.ended_per_s[upto],
         )
@@ -180,7 +184,7 @@ class Run:
         self._busy_s[region.name] += pool.busy_share * pool.ready * self.tick_s
         ready = max(1, pool.ready)
         self.inside[tick, place], self.line[tick, place] = pool.running / ready, pool.line / ready
-        self.ended_per_s[tick, place] = pool.ended_per_s
+        self.ended_per_s[tick, place], self.felt[tick, place] = pool.ended_per_s, pool.felt
         if not let_in and arrived:
             return 0.0, 1.0
         return (base + (1.0 - base) * refused / let_in if let_in else 0.0), 0.0

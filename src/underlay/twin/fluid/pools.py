@@ -1,25 +1,26 @@
 """What becomes of calls in a region's pool of one model, as a flow?
 
-A pool is all ready replicas of a model in a region. Its desk spreads load evenly, so each has as many requests inside,
-and all of them come on by as many tokens a second. So one clock counts tokens, and of those who came in while it went
-from one count to another there is left whose answers are longer:
+A pool is all ready replicas of a model in a region. Its desk spreads load evenly, so each has as many requests
+inside, and all of them come on by as many tokens a second. So one clock counts tokens, and of those who came in
+while it went from one count to another there is left whose answers are longer:
 
     inside = sum over ticks of came · mean of S(clock - count when they came)
 
 with S(n) the part of answers that are longer than n tokens. How quickly the clock goes follows from the pool's
-``Surface``: so that under a steady load as many are inside as were measured. Taking ends to follow at once from how
-many are inside was tried in its place: it fills a pool near what it can serve in minutes instead of half a minute, as
-newcomers do not end at once.
+``Surface``: so that under a steady load as many are inside as were measured. When more come than end, their prompts
+take more of the time than was measured, and the clock goes slower by that. Taking ends to follow at once from how
+many are inside was tried in place of the clock: it fills a pool near what it can serve in minutes instead of half a
+minute, as newcomers do not end at once.
 
-Beyond what a saturated pool has inside, calls stand in line; what the line does not hold is refused. Replicas that are
-slower (another clock, a sick machine) slow the clock in the mean.
+Beyond what a saturated pool has inside, calls stand in line; what the line does not hold is refused. Replicas that
+are slower (another clock, a sick machine) slow the clock in the mean.
 
 Refused here: who calls, where replicas are, why they come and go.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ from .surface import Floats, Surface
 #: How slower clocks stretch a request is reckoned at so many points of a curve.
 _STRETCHED = 24
 _COHORTS = 256
+#: Prompts never take more of the time than leaves this part of it for tokens.
+_LEFT_MIN = 0.1
 
 
 class Pace(NamedTuple):
@@ -45,6 +48,8 @@ class _Curve(NamedTuple):
 
     inside: list[float]
     tokens_per_s: list[float]
+    slowness: list[float]  # the same with a minus, so that it rises
+    prompt_s: list[float]
     busy_share: list[float]
     power_w: list[float]
     version: int
@@ -53,8 +58,9 @@ class _Curve(NamedTuple):
 class Pool:
     """One model in one region. ``paces`` says how many ready replicas are how slow.
 
-    ``running`` and ``line`` are of the whole pool; ``busy_s`` and ``joules`` are what one replica with full clocks has
-    used; ``ended_per_s`` is of each replica in the last tick.
+    ``running`` and ``line`` are of the whole pool; ``busy_s`` and ``joules`` are what one replica with full clocks
+    has used. Of the last tick: ``ended_per_s`` from each replica, and ``felt``, how many inside would under a
+    steady load have let the clock go as it went.
     """
 
     def __init__(self, region: int, model: int, surface: Surface, settings: DeskSettings) -> None:
@@ -67,6 +73,7 @@ class Pool:
         self.running = 0.0
         self.line = 0.0
         self.ended_per_s = 0.0
+        self.felt = 0.0
         self.busy_s = 0.0
         self.joules = 0.0
         self.busy_share = 0.0
@@ -104,7 +111,7 @@ class Pool:
             return arrived
         self._send_back(ready)
         begun = self.running / ready
-        tokens = tick_s * self._tokens_per_s(begun)
+        tokens = tick_s * self._tokens_per_s(begun, arrived / tick_s / ready)
         began, self._clock = self._clock, self._clock + tokens
         left, stay_share = self._cohorts.left(self._clock), self._cohorts.stay_share(tokens)
         enters = self.line + arrived
@@ -138,9 +145,27 @@ class Pool:
         self.busy_s += tick_s * self.busy_share
         self.joules += tick_s * _between(curve.power_w, place, share)
 
-    def _tokens_per_s(self, inside: float) -> float:
+    def _tokens_per_s(self, inside: float, come_per_s: float) -> float:
+        """How quickly the clock goes with so many inside, while so many come."""
         curve = self._known()
-        return _between(curve.tokens_per_s, *_place(curve.inside, inside))
+        place, share = _place(curve.inside, inside)
+        steady = _between(curve.tokens_per_s, place, share)
+        steady_per_s = steady * inside / self.surface.guess.output_tokens
+        prompt_s = _between(curve.prompt_s, place, share)
+        come_per_s = min(come_per_s, max(self.surface.rate_max_per_s, steady_per_s))
+        left = max(_LEFT_MIN, 1.0 - come_per_s * prompt_s) / max(_LEFT_MIN, 1.0 - steady_per_s * prompt_s)
+        tokens = steady * min(left, 1.0 / _LEFT_MIN)
+        self.felt = self._slowed_by(tokens, curve)
+        return tokens
+
+    def _slowed_by(self, tokens_per_s: float, curve: _Curve) -> float:
+        """How many inside make the clock go so slowly under a steady load."""
+        place = bisect_left(curve.slowness, -tokens_per_s)
+        if place in {0, len(curve.slowness)}:
+            return curve.inside[min(place, len(curve.inside) - 1)]
+        low, high = curve.slowness[place - 1], curve.slowness[place]
+        share = (-tokens_per_s - low) / (high - low)
+        return curve.inside[place - 1] + share * (curve.inside[place] - curve.inside[place - 1])
 
     def line_max(self) -> float:
         """How many may stand in line for each ready replica: by the line's length, and by what waits in vain."""
@@ -164,7 +189,8 @@ class Pool:
             for pace, count in self.paces.items():
                 rate += count / self.ready * surface.rate_per_s / self.stretch(surface.inside, pace)
             tokens = rate[1:] * surface.guess.output_tokens / surface.inside[1:]
-            columns = (surface.inside, np.concatenate((tokens[:1], tokens)), surface.busy_share, surface.power_w)
+            tokens = np.minimum.accumulate(np.concatenate((tokens[:1], tokens)))
+            columns = (surface.inside, tokens, -tokens, surface.prompt_s, surface.busy_share, surface.power_w)
             self._curve = _Curve._make([*(column.tolist() for column in columns), surface.version])
         return self._curve
 

@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 _REFUSED = OUTCOMES.index("refused")
 #: Part of the time to settle in which the pool is filled.
-_FILL = 0.4
+_FILL = 0.6
 
 
 @dataclass(frozen=True, slots=True)

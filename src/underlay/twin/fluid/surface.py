@@ -30,14 +30,16 @@ Places = npt.NDArray[np.int64]
 #: Measured pools are no larger: from 16 to 64 replicas tails fall by a third near saturation, from there on little.
 POOL_MAX = 48
 #: Where levels lie, as shares of the requests that a replica can have at a time.
-_LADDER = (0.01, 0.03, 0.06, 0.1, 0.16, 0.24, 0.34, 0.46, 0.6, 0.75)
+_LADDER = (0.002, 0.01, 0.03, 0.06, 0.1, 0.16, 0.24, 0.34, 0.46, 0.6, 0.75)
 #: How much more than it can serve (by the guess) a saturated pool is offered, and how much more at each other try.
 _OVER, _OVER_MORE, _OVER_TRIES = 1.2, 1.15, 6
 #: A pool that refuses or owes so much is saturated.
 _SATURATED_SHARE = 0.03
-#: How long a level settles and is measured, in mean times that a request is inside; and at least, for all replicas
-#: together and in requests. Tails of small pools come of rare meetings, and need longer.
-_SETTLE, _MEASURE, _TOGETHER, _REQUESTS_MIN = 2.0, 4.0, 240.0, 3000
+#: How long a level settles and is measured, in mean times that a request is inside.
+_SETTLE, _MEASURE = 2.5, 2.5
+#: Tails of small pools come of rare meetings, and need longer: so long for all replicas together, and so many
+#: requests at least; no more than so many.
+_TOGETHER, _REQUESTS_MIN, _REQUESTS_MAX = 240.0, 2500, 20_000
 #: Requests that may wait in a saturated station, as a share of those that run: enough that none ever lacks work.
 #: How many really may is for the flow: its line is served at the rate of a saturated pool.
 _LINE_SHARE = 0.005
@@ -46,6 +48,8 @@ _TYPICAL, _TYPICAL_MIN = 16_384, 256
 _POINTS = 512
 #: So many levels are measured whatever the load.
 _LEVELS_MIN = 2
+#: Of answers shorter than this in the mean, ends say more than tokens.
+_DECODED_MIN = 2.0
 #: A replica that was busy all the time is taken to have been so by this part of it, which has a logarithm.
 _BUSY_MOST = 1.0 - 1e-4
 _FINISHED, _REFUSED = OUTCOMES.index("finished"), OUTCOMES.index("refused")
@@ -81,6 +85,7 @@ class Surface:
         self._over = _OVER
         self.inside: Floats = np.array([0.0, 1.0])
         self.rate_per_s: Floats = np.array([0.0, 1.0])
+        self.prompt_s: Floats = np.zeros(2)
         self.busy_share: Floats = np.zeros(2)
         self.power_w: Floats = np.zeros(2)
         while len(self.levels) < _LEVELS_MIN and not self.saturated and not self.idle:
@@ -139,9 +144,9 @@ class Surface:
     def _measure(self, offered_per_s: float, inside: float) -> Level:
         stays_s = max(inside, 0.1) / offered_per_s
         replicas = self.pooled.replicas
-        measure_s = max(
-            _MEASURE * stays_s, _TOGETHER / replicas * stays_s, _REQUESTS_MIN / offered_per_s / replicas
-        )
+        total_per_s = offered_per_s * replicas
+        long_s = max(_TOGETHER / replicas * stays_s, _REQUESTS_MIN / total_per_s)
+        measure_s = max(_MEASURE * stays_s, min(long_s, _REQUESTS_MAX / total_per_s))
         return self._station.step(offered_per_s, inside, _SETTLE * stays_s, measure_s)
 
     def _balanced_per_s(self, level: Level) -> float:
@@ -150,6 +155,8 @@ class Surface:
         By tokens, as these follow at once, while ends come later if the pool still fills: so many were decoded in
         the time that prompts left, and of those another number would have come.
         """
+        if self.guess.output_tokens < _DECODED_MIN:
+            return level.ended_per_s  # next to nothing is decoded
         prompt_s = self.guess.prompt_s(level.inside)
         let_in_per_s = level.offered_per_s * (1.0 - level.refused_share)
         left = max(0.05, 1.0 - let_in_per_s * prompt_s)
@@ -189,6 +196,7 @@ class Surface:
         rate[0] = 0.0
         self.inside = inside
         self.rate_per_s = np.maximum.accumulate(rate)
+        self.prompt_s = np.interp(inside, known, [self.guess.prompt_s(each) for each in known])
         self._draw_use(inside, known)
 
     def _draw_use(self, inside: Floats, known: Floats) -> None:
