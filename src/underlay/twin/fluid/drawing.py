@@ -17,7 +17,8 @@ from underlay.twin.records import COLUMNS, OUTCOMES, Requests
 from .demand import Floats
 from .door import NOWHERE
 from .flows import Flows, Places, Run
-from .surface import Surface, Tails
+from .surface import Surface
+from .tails import Tails
 
 #: Rows of a run, about; and of one flow at least, if it has as many requests.
 ROWS = 150_000
