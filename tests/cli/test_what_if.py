@@ -109,10 +109,12 @@ WORDS = [
 
 
 @pytest.mark.engine
-def test_a_real_engine_s_journal_replays_exactly_and_is_near_to_what_the_twin_makes_of_it(underlay, tmp_path):
+def test_a_real_engine_s_journal_replays_exactly_and_is_near_to_what_the_twin_makes_of_it(
+    underlay, tmp_path, weights
+):
     dice = random.Random(8)
     model = {"name": "m", "engine": {"replicas": 1, "slots": 2, "threads": 1}}
-    with running_platform(tmp_path / "live", {"models": [model]}, limit_s=90) as platform:
+    with running_platform(tmp_path / "live", {"models": [model]}, limit_s=90, weights=weights) as platform:
         callers = []
         for _ in range(16):
             text = " ".join(dice.choices(WORDS, k=dice.randint(5, 60)))

@@ -34,5 +34,12 @@ def test_two_stages_in_a_row_are_one() -> None:
     assert far.after(near).watts(70, 100) == pytest.approx(near.watts(70, 100) + far.watts(at_near, 100))
 
 
+def test_what_is_fed_in_pays_for_racks_and_halls() -> None:
+    found = chain("typical")
+    in_racks_w = 700.0 + found.rack.watts(700.0, 1000.0)
+    in_halls_w = in_racks_w + found.hall.watts(in_racks_w, in_racks_w / 0.7)
+    assert found.fed_share(0.7) == pytest.approx(in_halls_w / 700.0)
+
+
 def test_a_rack_loses_what_its_shelves_do() -> None:
     assert chain().rack.watts(131.2e3, 132e3) == pytest.approx(800)

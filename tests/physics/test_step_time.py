@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from underlay.physics.step_time import Curve, StepCoefficients, Stretch, attention_pairs
+from underlay.physics.step_time import Curve, StepCoefficients, attention_pairs
 
 COST = StepCoefficients(
     decode=Curve([1, 8, 64], [5e-3, 6e-3, 9e-3]),
@@ -66,25 +66,17 @@ def test_more_work_never_takes_less_time(sequences: int, kv_tokens: int) -> None
 @given(batches, contexts, st.integers(0, 3000))
 def test_a_stretch_equals_its_steps_one_by_one(sequences: int, kv_tokens: int, steps: int) -> None:
     one_by_one = sum(COST.decode_step_s(sequences, kv_tokens + step * sequences) for step in range(steps))
-    stretch = COST.decode_stretch(sequences, kv_tokens)
-    assert stretch.total_s(steps) == pytest.approx(one_by_one, rel=1e-12, abs=1e-12)
-    assert stretch.step_s(steps) == pytest.approx(COST.decode_step_s(sequences, kv_tokens + steps * sequences))
-
-
-@given(st.floats(1e-6, 1.0), st.floats(0.0, 1e-2), st.floats(-1.0, 1e5))
-def test_the_step_that_reaches_a_time_is_the_first_that_does(first_s: float, growth_s: float, at_s: float) -> None:
-    stretch = Stretch(first_s, growth_s)
-    steps = stretch.steps_to(at_s)
-    assert stretch.total_s(steps) >= min(at_s, stretch.total_s(steps))
-    assert at_s <= 0.0 or stretch.total_s(steps) >= at_s > stretch.total_s(steps - 1)
-    within = stretch.steps_within(at_s)
-    assert at_s <= 0.0 or stretch.total_s(within) <= at_s < stretch.total_s(within + 1)
+    kv_token_s = COST.kv_tokens_s(sequences)[sequences]
+    first_s, growth_s = COST.batches_s(sequences)[sequences] + kv_token_s * kv_tokens, kv_token_s * sequences
+    assert steps * (first_s + growth_s * 0.5 * (steps - 1)) == pytest.approx(one_by_one, rel=1e-12, abs=1e-12)
+    last_s = COST.decode_step_s(sequences, kv_tokens + steps * sequences)
+    assert first_s + steps * growth_s == pytest.approx(last_s)
 
 
 def test_a_throttled_accelerator_computes_slower_but_reads_its_cache_as_before() -> None:
     slow = COST.throttled(1.5)
     assert slow.prefill_s(2048) > 1.4 * COST.prefill_s(2048)
-    assert slow.decode_stretch(64, 100).growth_s == COST.decode_stretch(64, 100).growth_s
+    assert slow.kv_tokens_s(64)[64] == COST.kv_tokens_s(64)[64]
     assert COST.throttled(1.0) == COST
     with pytest.raises(ValueError, match="at least 1"):
         COST.throttled(0.5)

@@ -157,6 +157,23 @@ def test_whatever_befalls_a_world_every_call_ends_once_and_it_is_told(read, faul
     assert checked.happenings
 
 
+def test_a_replica_without_hardware_moves_to_free_accelerators_after_a_while(read):
+    text = SMALL.replace("replicas: 4", "replicas: 2, parallelism: tp8")
+    text = text.replace("like: azure/eastus", "like: azure/eastus, servers: 3")
+    text += "faults:\n  - {kind: outage, where: 'west/site/hall/rest/s1', at: 20 s, lasts: 1 h}\n"
+    settings = {"duration": 300.0, "world.storage.source": "disk", "crowds.0.arrivals.rate_per_s": 1}
+    waiting, moving = (
+        simulation.run(read(text, **settings, **more), 1) for more in ({}, {"world.spare_after": "60 s"})
+    )
+    assert not [told for _, told in waiting.happenings if "moved" in told]
+    assert len([told for _, told in moving.happenings if "moved" in told]) == 1
+    busy = [
+        len(set(run.requests.column("replica")[run.requests.column("arrived_s") > 240]))
+        for run in (waiting, moving)
+    ]
+    assert busy == [1, 2]
+
+
 def test_a_site_without_cooling_shuts_itself_down_and_is_switched_on_again(read):
     text = SMALL + "faults:\n  - {kind: cooling, where: west/site, at: 10 s, lasts: 60 min, left: 0}\n"
     settings = {"duration": 9000.0, "crowds.0.arrivals.rate_per_s": 0.1, "world.storage.source": "disk"}

@@ -8,7 +8,6 @@ import platform
 import random
 import re
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -245,18 +244,11 @@ def _refuse_unwritable(output: Path | None) -> None:
 
 
 def _write(output: Path, found: Calibration) -> None:
-    """The whole file or nothing of it."""
     import msgspec
 
-    data = msgspec.json.format(msgspec.json.encode(found.line), indent=0) + b"\n"
-    with tempfile.NamedTemporaryFile(dir=output.absolute().parent, prefix=f".{output.name}.", delete=False) as file:
-        beside = Path(file.name)
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            beside.chmod(0o644)
-            beside.replace(output)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+    from underlay.twin.report.files import write_text
+
+    try:
+        write_text(output, msgspec.json.format(msgspec.json.encode(found.line), indent=0).decode() + "\n")
+    except OSError as error:
+        raise Failure("not_writable", f"{error}", "--output with another path") from None

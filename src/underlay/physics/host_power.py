@@ -52,6 +52,11 @@ class HostPower:
     method: Literal["modelled", "assumed"]
     note: str
 
+    @property
+    def supplied(self) -> float:
+        """The watts at the wall for each that its accelerators draw: their own, fans' and the power supply's."""
+        return 1.0 + self.fan_share + self.supply_share
+
     def power_w(self, busy_share: float) -> float:
         """The host's watts when this part of its accelerators is busy; fans and supply for them not included."""
         return self.idle_w + (self.busy_w - self.idle_w) * busy_share

@@ -56,6 +56,11 @@ class PowerChain:
     rack: Loss
     hall: Loss
 
+    def fed_share(self, load_share: float) -> float:
+        """The watts that go in for each that servers draw, with everything at this part of its rating."""
+        hall = self.hall.share + self.hall.fixed_share / load_share
+        return (1.0 + self.rack.share) * (1.0 + hall)
+
 
 def chain(ups: UpsKind = "best", *, distribution_share: float = DISTRIBUTION_SHARE) -> PowerChain:
     """The stages between feeder and servers, with this kind of uninterruptible supply."""

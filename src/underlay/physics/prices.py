@@ -13,8 +13,6 @@ from functools import cache
 from statistics import median
 from typing import NamedTuple
 
-from underlay.domain.errors import BadRequest
-from underlay.physics import catalogue
 from underlay.physics.tables import rows
 
 
@@ -34,15 +32,6 @@ class HourPrice(NamedTuple):
             f"{self.usd:.2f} USD/h ({self.least_usd:.2f} to {self.most_usd:.2f}, {self.offers} list prices of "
             f"{self.dates[0]} to {self.dates[1]})"
         )
-
-
-def hour_price(accelerator: str) -> HourPrice:
-    """The price of one. Errors: NotFound outside the catalogue; BadRequest where no list price is known."""
-    catalogue.accelerator(accelerator)
-    found = hour_prices().get(accelerator)
-    if found is None:
-        raise BadRequest(f"No list price of {accelerator} is known; say it as usd_per_hour.", param="usd_per_hour")
-    return found
 
 
 @cache

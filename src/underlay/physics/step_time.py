@@ -26,8 +26,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import sqrt
-from typing import NamedTuple
 
 #: How many numbers of tokens are kept with what was found in the table for them.
 _KEPT_TOKENS = 1 << 16
@@ -76,50 +74,6 @@ class Curve:
         return f"Curve(to {self.knots[-1]:g}: {self.values_s[-1]:.6f} s)"
 
 
-class Stretch(NamedTuple):
-    """Steps that only decode, with nobody coming or going: step j, from 0, takes ``first_s + j * growth_s``.
-
-    ``first_s`` is above 0: of a batch of nobody there is no stretch.
-    """
-
-    first_s: float
-    growth_s: float
-
-    def total_s(self, steps: int) -> float:
-        """The time of the first ``steps`` steps."""
-        return steps * (self.first_s + self.growth_s * 0.5 * (steps - 1))
-
-    def step_s(self, step: int) -> float:
-        """The time of one step, counted from 0."""
-        return self.first_s + step * self.growth_s
-
-    def steps_to(self, elapsed_s: float) -> int:
-        """How many steps until ``elapsed_s`` (finite) is reached: the fewest that take at least so long."""
-        if elapsed_s <= 0.0:
-            return 0
-        steps = self._root(elapsed_s)
-        # The root is exact but for rounding: its neighbours decide.
-        while steps > 0 and self.total_s(steps - 1) >= elapsed_s:
-            steps -= 1
-        while self.total_s(steps) < elapsed_s:
-            steps += 1
-        return steps
-
-    def steps_within(self, elapsed_s: float) -> int:
-        """How many whole steps fit into ``elapsed_s``."""
-        steps = self.steps_to(elapsed_s)
-        return steps if steps == 0 or self.total_s(steps) <= elapsed_s else steps - 1
-
-    def _root(self, elapsed_s: float) -> int:
-        """Near the solution of ``total_s(k) = elapsed_s``; of its two forms the one that subtracts nothing."""
-        half = 0.5 * self.growth_s
-        linear = self.first_s - half
-        root = sqrt(linear * linear + 4.0 * half * elapsed_s)
-        if linear < 0.0:
-            return int((root - linear) / self.growth_s)
-        return int(2.0 * elapsed_s / (linear + root))
-
-
 def attention_pairs(chunk_tokens: int, cached_tokens: int) -> float:
     """The token pairs that the attention of a chunk looks at: each token of it, at all before it."""
     return chunk_tokens * (cached_tokens + 0.5 * chunk_tokens)
@@ -143,9 +97,10 @@ class StepCoefficients:
     prefill_pair_s: float
     mixed_slowdown: float = 0.0
     host_s: float = 0.0
-    #: What was asked before: of a decode-only step the part that depends on the batch alone, of any step the
-    #: attention that does so, and G and h by tokens.
+    #: What was asked before: of a decode-only step the part that depends on the batch alone and what a token in the
+    #: KV cache costs, of any step the attention that depends on the batch alone, and G and h by tokens.
     _batches_s: list[float] = field(init=False, repr=False, compare=False, default_factory=lambda: [0.0])
+    _kv_tokens_s: list[float] = field(init=False, repr=False, compare=False, default_factory=list)
     _attention_s: list[float] = field(init=False, repr=False, compare=False, default_factory=lambda: [0.0])
     _mixed_s: dict[int, float] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -167,7 +122,9 @@ class StepCoefficients:
 
     def kv_tokens_s(self, sequences: int) -> Sequence[float]:
         """What each token in the KV cache costs in a decode-only step, for each batch up to that many."""
-        return [self.decode_kv_token_s] * (sequences + 1)
+        known = self._kv_tokens_s
+        known.extend([self.decode_kv_token_s] * (sequences + 1 - len(known)))
+        return known
 
     def step_s(
         self, prefill_tokens: int, decode_sequences: int, kv_tokens: int, prefill_pairs: float | None = None
@@ -216,11 +173,6 @@ class StepCoefficients:
             self.batches_s(decode_sequences)
         return known[decode_sequences] + self.decode_kv_token_s * kv_tokens
 
-    def decode_stretch(self, decode_sequences: int, kv_tokens: int) -> Stretch:
-        """Steps that only decode from here on: the first sees ``kv_tokens``, each next one more per sequence."""
-        first_s = self.decode_step_s(decode_sequences, kv_tokens)
-        return Stretch(first_s, self.decode_kv_token_s * decode_sequences)
-
     def prefill_s(self, tokens: int, cached_tokens: int = 0) -> float:
         """The time of a prompt's ``tokens`` after its first ``cached_tokens``, alone in one step."""
         return self.step_s(tokens, 0, 0, attention_pairs(tokens, cached_tokens))
@@ -233,32 +185,27 @@ class StepCoefficients:
         """
         if slowdown < 1.0:
             raise ValueError(f"A slowdown is at least 1, got {slowdown:g}.")
-        return StepCoefficients(
-            decode=self.decode.times(slowdown),
-            mixed=self.mixed.times(slowdown),
-            decode_fixed_s=self.decode_fixed_s * slowdown,
-            decode_sequence_s=self.decode_sequence_s * slowdown,
-            decode_kv_token_s=self.decode_kv_token_s,
-            prefill_fixed_s=self.prefill_fixed_s * slowdown,
-            prefill_token_s=self.prefill_token_s * slowdown,
-            prefill_pair_s=self.prefill_pair_s * slowdown,
-            mixed_slowdown=self.mixed_slowdown,
-            host_s=self.host_s,
-        )
+        return self.scaled(decode=slowdown, prefill=slowdown)
 
     def slowed(self, slowness: float) -> StepCoefficients:
         """The same where everything takes ``slowness`` times as long, whatever the reason (1: as it is)."""
         if slowness <= 0.0:
             raise ValueError(f"A slowness is above 0, got {slowness:g}.")
+        return self.scaled(decode=slowness, prefill=slowness, kv_token=slowness, host=slowness)
+
+    def scaled(
+        self, *, decode: float, prefill: float, kv_token: float = 1.0, host: float = 1.0
+    ) -> StepCoefficients:
+        """The same with each part times a factor: what decodes, what computes prompts, reading the KV cache, h."""
         return StepCoefficients(
-            decode=self.decode.times(slowness),
-            mixed=self.mixed.times(slowness),
-            decode_fixed_s=self.decode_fixed_s * slowness,
-            decode_sequence_s=self.decode_sequence_s * slowness,
-            decode_kv_token_s=self.decode_kv_token_s * slowness,
-            prefill_fixed_s=self.prefill_fixed_s * slowness,
-            prefill_token_s=self.prefill_token_s * slowness,
-            prefill_pair_s=self.prefill_pair_s * slowness,
+            decode=self.decode.times(decode),
+            mixed=self.mixed.times(prefill),
+            decode_fixed_s=self.decode_fixed_s * decode,
+            decode_sequence_s=self.decode_sequence_s * decode,
+            decode_kv_token_s=self.decode_kv_token_s * kv_token,
+            prefill_fixed_s=self.prefill_fixed_s * prefill,
+            prefill_token_s=self.prefill_token_s * prefill,
+            prefill_pair_s=self.prefill_pair_s * prefill,
             mixed_slowdown=self.mixed_slowdown,
-            host_s=self.host_s * slowness,
+            host_s=self.host_s * host,
         )

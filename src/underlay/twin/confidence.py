@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean over ``runs`` runs, right within ``half`` at the level asked for; ``half`` is inf for one run."""
+    """A mean over ``runs`` runs, right within ``half`` at ``LEVEL``; ``half`` is inf for one run."""
 
     mean: float
     half: float
@@ -33,14 +33,14 @@ class Interval(NamedTuple):
         return self.mean + self.half
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def interval(values: Sequence[float]) -> Interval:
     """The mean of independent runs and its confidence interval; those that are nan do not count."""
     known = [value for value in values if not isnan(value)]
     if not known:
         return Interval(nan, inf, 0)
     if len(known) == 1:
         return Interval(known[0], inf, 1)
-    half = t_quantile(level, len(known) - 1) * stdev(known) / sqrt(len(known))
+    half = t_quantile(LEVEL, len(known) - 1) * stdev(known) / sqrt(len(known))
     return Interval(fmean(known), half, len(known))
 
 

@@ -65,7 +65,6 @@ class Modelled:
         "name",
         "place",
         "preemptions",
-        "prefill_tokens",
         "request_s",
         "slots",
         "state",
@@ -92,11 +91,10 @@ class Modelled:
         self._power_changed(power)
         self._slowdown = 1.0
         self._slowness = 1.0
+        self.slots = rules.slots
         if isinstance(rules, PagedRules):
-            self.slots = rules.max_sequences
             self.cache_tokens = rules.blocks * rules.block_tokens if rules.prefix_caching else 0
         else:
-            self.slots = rules.slots
             self.cache_tokens = rules.slots * rules.slot_tokens
         self.attempts: dict[Any, None] = {}  # of exchanges, whose business they are
         self.state = "down"
@@ -104,7 +102,6 @@ class Modelled:
         self.fail_share = 0.0
         self.busy_s = 0.0
         self.energy_joules = 0.0
-        self.prefill_tokens = 0
         self.decode_tokens = 0
         self.preemptions = 0
         self.itl_counts = [0] * ITL_CLASSES
@@ -187,7 +184,6 @@ class Modelled:
             place = int(log(step_s) * _CLASSES_PER_LOG - _FIRST_CLASS)
             self.itl_counts[place if 0 <= place < ITL_CLASSES else (0 if place < 0 else -1)] += tokens
         if prefill_tokens:
-            self.prefill_tokens += prefill_tokens
             if prefill_tokens >= self._full_tokens:
                 self.energy_joules += took_s * self._full_w
             elif self._power is not None:

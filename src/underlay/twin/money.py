@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from .platform import Platform
 from .records import Account
 from .scenario import Scenario, build_world
 from .world.topology import Node, Topology
@@ -14,8 +13,8 @@ PICO = 1e-12
 _ALL_HOURS = "all accelerators by the hour, busy or not"
 
 
-def money(scenario: Scenario, places: Topology, platforms: Mapping[str, Platform], hours: float) -> list[Account]:
-    """Accounts of every region; accelerators of which nobody knows the price are not told of."""
+def money(scenario: Scenario, places: Topology, revenue_pico_usd: Mapping[str, int], hours: float) -> list[Account]:
+    """Accounts of every region (its revenue is told); accelerators of which nobody knows the price are left out."""
     prices = {kind.accelerator: build_world.usd_per_hour(kind) for kind in scenario.world.servers}
     known = {kind: usd for kind, usd in prices.items() if usd is not None}
     accounts = []
@@ -25,7 +24,7 @@ def money(scenario: Scenario, places: Topology, platforms: Mapping[str, Platform
             accounts.append(
                 Account(region.path, "accelerators_cost", sum(usd) * hours, "USD", "assumed", _ALL_HOURS)
             )
-        earned = platforms[region.name].revenue_pico_usd * PICO
+        earned = revenue_pico_usd[region.name] * PICO
         if earned:
             accounts.append(
                 Account(region.path, "revenue", earned, "USD", "modelled", "tokens at the models' prices")

@@ -8,27 +8,64 @@ accelerators and its place in a platform. What the world does comes in through t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from underlay.physics.power import PowerCurve
 
 from .kernel import Kernel
-from .modelled import Modelled
-from .platform import Platform
 from .world.facility import Facility
 from .world.outages import Outages
 from .world.placement import Placement
+from .world.servers import Load
 from .world.storage import ColdStart, Weights
 
 #: After cooling is whole again, people look and switch a site that shut itself down on again. Assumed.
 SWITCH_ON_S = 900.0
 
 
+class Verbs(Protocol):
+    """A region, by what befalls it and its replicas (by name). ``up`` says whether its door is open."""
+
+    name: str
+    up: bool
+
+    def start(self, at: float, name: str, /) -> None:
+        """A replica is ready."""
+        ...
+
+    def silence(self, at: float, name: str, cause: str, /) -> None:
+        """A replica says nothing more."""
+        ...
+
+    def slow(self, at: float, name: str, factor: float, /) -> None:
+        """Everything takes ``factor`` times as long."""
+        ...
+
+    def throttle(self, at: float, name: str, factor: float, /) -> None:
+        """Clocks run ``factor`` times slower: of a replica, or of whatever the facility knows by that name."""
+        ...
+
+    def shut(self, at: float, /) -> None:
+        """The door is gone, with everybody inside."""
+        ...
+
+    def reopen(self) -> None:
+        """The door is open again."""
+        ...
+
+
+class Replica(Load, Protocol):
+    """What is to be known of a replica here: its state, and which share of its requests fails."""
+
+    state: str
+    fail_share: float
+
+
 class Deployed(NamedTuple):
     """A replica with all that belongs to it."""
 
-    platform: Platform
-    replica: Modelled
+    platform: Verbs
+    replica: Replica
     weights: Weights
     power: PowerCurve | None
 

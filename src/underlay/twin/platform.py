@@ -20,9 +20,7 @@ from underlay.control.effects import (
     Close,
     Cut,
     Dispatch,
-    Drained,
     Effects,
-    Eject,
     Probe,
     Refuse,
     WakeAt,
@@ -54,6 +52,9 @@ from .modelled import Modelled
 _BYTES_PER_TOKEN = 4
 #: When nothing else was said at the same time: replicas go on after everybody has arrived or left.
 _AFTER_CALLERS = 1
+#: How long it takes to notice a replica that says nothing more (live: a second of silence, then a probe that is not
+#: answered); a process that ends is noticed at once.
+_DETECT_S = 2.0
 
 _OUTCOMES: dict[str, Outcome] = {"finished": "finished", "failed": "failed", "client_gone": "left"}
 
@@ -64,9 +65,6 @@ class Platform:
     """The desk of a region and its replicas. ``on_end`` is told of every request that ends here, once.
 
     ``bands`` say which tenants have another class of urgency than the usual. ``up`` says whether its door is open.
-
-    ``detect_s`` is how long it takes to notice a replica that says nothing more (live: a second of silence, then a
-    probe that is not answered); a process that ends is noticed at once.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class Platform:
         *,
         name: str = "",
         link_tokens: int = 512,
-        detect_s: float = 2.0,
     ) -> None:
         self.name = name
         self.kernel = kernel
@@ -87,9 +84,6 @@ class Platform:
         self.open: dict[str, Exchange] = {}
         self.revenue_pico_usd = 0
         self.up = True
-        self.ejections = 0
-        self.drained: list[str] = []
-        self._detect_s = detect_s
         self._link_tokens = link_tokens
         self._on_end = on_end
         self._count = 0
@@ -202,12 +196,8 @@ class Platform:
                 self.kernel.call(at, self._cut, self.open[effect.ticket])
             case Probe():
                 self.kernel.call(at, self._answer_probe, self.replicas[effect.replica])
-            case Eject():
-                self.ejections += 1
-            case Drained():
-                self.drained.append(effect.replica)
             case _:
-                pass  # a hold: the desk itself knows who waits
+                pass  # a hold, a replica ejected or drained: the desk itself knows who waits and what runs
 
     def _cut(self, at: float, exchange: Exchange) -> None:
         if exchange.ticket in self.open:
@@ -383,7 +373,7 @@ class Platform:
             return  # it was silent before, and will be noticed
         self._stop(at, replica)
         replica.fall_silent()
-        self.kernel.call(at + self._detect_s, self._notice, (replica, replica.generation, cause))
+        self.kernel.call(at + _DETECT_S, self._notice, (replica, replica.generation, cause))
 
     def _notice(self, at: float, what: tuple[Modelled, int, str]) -> None:
         replica, generation, cause = what

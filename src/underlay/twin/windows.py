@@ -91,9 +91,9 @@ def _percentiles(
     return {f"{name}_p{q}": [each[place] for each in told] for place, q in enumerate(_PERCENTILES)}
 
 
-def thin(series: Series, most: int = SAMPLES_MAX) -> Series:
-    """The same series in no more than ``most`` samples: each is the mean of its neighbours that are known."""
-    size = ceil(len(series.times_s) / most) if series.times_s else 1
+def thin(series: Series) -> Series:
+    """The same series in at most ``SAMPLES_MAX`` samples: each is the mean of its neighbours that are known."""
+    size = ceil(len(series.times_s) / SAMPLES_MAX) if series.times_s else 1
     if size == 1:
         return Series(list(series.times_s), {name: list(values) for name, values in series.values.items()})
     starts = np.arange(0, len(series.times_s), size)

@@ -41,7 +41,7 @@ def test_slower_clocks_draw_less_above_idle():
 
 def test_what_left_its_servers_draws_nothing_more(tmp_path, coarse):
     run = Run(world(tmp_path, duration="20 s"), 1)
-    facility, crew = run.world.facility, run.world.crew
+    facility, crew = run.world.facility, run.world.operations
     run.go(lambda *_: None, lambda: False)
     at = run.world.kernel.at
     for name in list(crew.deployed):

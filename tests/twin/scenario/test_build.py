@@ -23,6 +23,7 @@ from underlay.twin.scenario import (
 from underlay.twin.world.faults import Fault
 from underlay.twin.world.links import Links
 from underlay.twin.world.placement import Placement
+from underlay.twin.world.servers import Servers
 
 TWO = "world: {regions: [{name: west, like: azure/westus2, clients: 3}, {name: east, like: azure/japaneast}]}\n"
 
@@ -150,6 +151,8 @@ def test_a_world_has_places_power_and_links(scenario):
     equipped = build_energy.equipment(made, places)
     assert equipped[-1].host.idle_w == 1500.0
     assert 4000 < equipped[0].accelerators * equipped[0].rated_w < 6000
+    empty = Servers(equipped).use(10.0, 10.0)
+    assert [server.idle_w for server in places.servers] == pytest.approx((empty.total / 10.0).tolist())
     assert places.node("west/ams/a1/r1/s1").idle_w < equipped[0].peak_w
     supply = build_energy.supplies(made, places, equipped)["west/ams"]
     assert supply.price.mean == 0.1

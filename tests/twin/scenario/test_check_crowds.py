@@ -26,6 +26,8 @@ TWO = "world: {regions: [{name: west, like: azure/westeurope, clients: 0}, {name
             ".prompt_tokens",
             "low must be from 0 up to high",
         ),
+        ("{clients: {name: m-large, start: 999 h}}", ".clients.start", "Nobody of m-large calls from"),
+        ("{arrivals: {rate_per_s: 1}, lengths: {path: none.csv}}", ".lengths", "There is no trace"),
         ("{arrivals: {rate_per_s: 1}, lengths: sharegp}", ".lengths.name", "did you mean 'sharegpt'"),
         (
             "{arrivals: {rate_per_s: 1}, sessions: {}, lengths: sharegpt}",
@@ -62,9 +64,13 @@ def test_a_crowd_that_cannot_be(refused, crowd, setting, said):
 
 def test_a_broken_line_of_a_trace_is_shown_where_it_is(refused, tmp_path):
     (tmp_path / "mine.csv").write_text("arrived_s,prompt_tokens,output_tokens\n0,5,5\n1,many,5\n")
-    where, setting, said = refused("", "crowds: [{trace: {path: mine.csv}}]\n")[0]
-    assert (where, setting) == ("s.yaml:1:18", "crowds.0.trace")
-    assert "mine.csv:3:3: prompt_tokens is 'many', not a whole number" in said
+    for crowd, place, named in (
+        ("{trace: {path: mine.csv}}", "1:18", "trace"),
+        ("{arrivals: {rate_per_s: 1}, lengths: {path: mine.csv}}", "1:47", "lengths"),
+    ):
+        where, setting, said = refused("", f"crowds: [{crowd}]\n")[0]
+        assert (where, setting) == (f"s.yaml:{place}", f"crowds.0.{named}")
+        assert "mine.csv:3:3: prompt_tokens is 'many', not a whole number" in said
 
 
 def test_nobody_anywhere(refused):

@@ -206,7 +206,6 @@ def test_messages_wait_behind_streams_but_not_longer_than_the_buffer():
     links = Links(kernel)
     link, ends = links.add("l", 1e9, latency_s=1e-3, buffer_s=2e-3), Ends()
     assert links.delay_s([link]) == pytest.approx(1e-3)
-    assert links.delay_s([link], bytes_=1e6) == pytest.approx(2e-3)
     links.begin([link], 1e12, ends.end, "half", 5e8)
     kernel.run(1.0)
     assert links.delay_s([link]) == pytest.approx(1e-3 + 65536 / 1e9)
@@ -225,13 +224,7 @@ def test_lost_messages_come_later_and_lossy_links_carry_less():
     assert link.capacity_bytes_s == pytest.approx(0.98e9)
     # 64 connections, 1,460 bytes a segment, 0.3 s there and back: the loss bounds them, not the link.
     assert stream.rate_bytes_s == pytest.approx(64 * 1460 / 0.3 * (1.5 / 0.02) ** 0.5)
-    mean_s = links.delay_s([link])
-    assert mean_s == pytest.approx(0.15 + 0.02 / 0.98 * 0.6, rel=1e-3)
-    dice = Random(1)
-    thrown = [links.delay_s([link], 0.0, dice) for _ in range(4000)]
-    assert sum(thrown) / len(thrown) == pytest.approx(mean_s, rel=0.02)
-    assert min(thrown) < 0.151
-    assert max(thrown) > 0.7
+    assert links.delay_s([link]) == pytest.approx(0.15 + 0.02 / 0.98 * 0.6, rel=1e-3)
 
 
 def test_what_is_no_link_and_no_stream_is_refused():

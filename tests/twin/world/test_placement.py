@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from tests.control.builders import quick
 from tests.twin.world.worlds import KIND, region, two_regions
 
-from underlay.physics.catalogue import Parallelism
-from underlay.twin.world.mistake import ScenarioMistake
-from underlay.twin.world.placement import NoRoom, Placement, kv_tokens_of
+from underlay.twin.world.placement import NoRoom, Placement
 from underlay.twin.world.topology import Topology
 
 
@@ -31,14 +29,6 @@ def test_replicas_are_spread_over_the_widest_domains_first():
     assert (
         placement.free(placement.topology.node("/".join(servers_of(placement, "code-0")[0].split("/"))), KIND) == 4
     )
-
-
-def test_packed_fills_what_is_in_use():
-    placement = Placement(two_regions())
-    for number in range(5):
-        placement.place(f"chat-{number}", 4, KIND, packed=True)
-    paths = [servers_of(placement, f"chat-{number}")[0] for number in range(5)]
-    assert paths == ["west/w/a/r1/s1"] * 2 + ["west/w/a/r1/s2"] * 2 + ["west/w/a/r2/s1"]
 
 
 def test_more_than_a_server_has_is_taken_from_one_rack():
@@ -85,15 +75,15 @@ def test_a_replica_that_cannot_move_keeps_what_it_has():
 
 
 @quick
-@given(st.integers(0, 2**32), st.booleans())
-def test_books_always_balance(seed, packed):
+@given(st.integers(0, 2**32))
+def test_books_always_balance(seed):
     dice = Random(seed)
     placement = Placement(two_regions(racks=3, servers=2, accelerators=4))
     for number in range(120):
         act = dice.random()
         if act < 0.5:
             try:
-                placement.place(f"r{number}", dice.choice((1, 2, 4, 8)), KIND, group="g", packed=packed)
+                placement.place(f"r{number}", dice.choice((1, 2, 4, 8)), KIND, group="g")
             except NoRoom as short:
                 assert short.free < 8 or "together" in short.message
         elif act < 0.7 and placement.slots:
@@ -124,12 +114,3 @@ def free_of(placement, server):
 
 def bits(mask):
     return [n for n in range(16) if mask >> n & 1]
-
-
-def test_a_model_that_does_not_fit_is_told_with_its_place():
-    assert kv_tokens_of(KIND, "llama-3.1-8b", Parallelism(1), "bf16") > 400_000
-    with pytest.raises(ScenarioMistake, match="does not fit") as caught:
-        kv_tokens_of(KIND, "llama-3.1-405b", Parallelism(2), "bf16", ("replicas", 0))
-    assert caught.value.steps == ("replicas", 0, "parallelism")
-    with pytest.raises(ScenarioMistake, match=r"llama-3\.1-8b"):
-        kv_tokens_of(KIND, "llama-3.1-8", Parallelism(2), "bf16")

@@ -75,10 +75,7 @@ def simulation_options(seeds: int) -> Callable[[_Verb], _Verb]:
                 "--seed", type=click.IntRange(min=0), metavar="N", help="The first seed.  [default: the scenario's]"
             ),
             _seeds(seeds),
-            click.option(
-                "--set", "changes", multiple=True, metavar="SETTING=VALUE", callback=converted(setting),
-                help="Change a setting of the scenario, such as policies.routing=random; repeatable.",
-            ),
+            changes_option("Change a setting of the scenario, such as policies.routing=random; repeatable."),
             click.option(
                 "--for", "duration", metavar="SPAN",
                 help="Simulate so long, such as 90s, 10min or 24h.  [default: the scenario's]",
@@ -91,6 +88,20 @@ def simulation_options(seeds: int) -> Callable[[_Verb], _Verb]:
 def recorded_options(seeds: int) -> Callable[[_Verb], _Verb]:
     """The same for what is simulated from a journal, which has neither a seed nor a length to be set."""
     return _added([_seeds(seeds), *_about_runs()])
+
+
+def changes_option(about: str) -> Callable[[_Verb], _Verb]:
+    """Add ``--set``."""
+    return click.option(
+        "--set", "changes", multiple=True, metavar="SETTING=VALUE", callback=converted(setting), help=about
+    )
+
+
+def variants_option(about: str) -> Callable[[_Verb], _Verb]:
+    """Add ``--with``."""
+    return click.option(
+        "--with", "others", multiple=True, metavar="SETTING=VALUE[,…]", callback=converted(settings), help=about
+    )
 
 
 def _seeds(seeds: int) -> Callable[[_Verb], _Verb]:

@@ -19,7 +19,14 @@ _LATENCIES = (*LATENCIES, "itl")
 _STATISTICS = ("mean", *(f"p{q}" for q in PERCENTILES))
 
 
-def heading(experiment: Experiment) -> str:
+def tell(experiment: Experiment, *tables: str) -> None:
+    """Print tables under what was run, and say what to distrust."""
+    _says.result("\n\n".join([_heading(experiment), *tables]))
+    for line in _distrust(experiment):
+        _says.progress(f"warning: {line}")
+
+
+def _heading(experiment: Experiment) -> str:
     """What was run, in a line."""
     ran = _ran(experiment)
     if not ran:
@@ -83,7 +90,7 @@ def differences(experiment: Experiment, first: str, other: str) -> str:
     return _says.table(heads, rows)
 
 
-def distrust(experiment: Experiment) -> list[str]:
+def _distrust(experiment: Experiment) -> list[str]:
     """What the runs warn of."""
     return [_says.harmless(line) for line in experiment.warnings]
 
@@ -101,7 +108,7 @@ def as_json(experiment: Experiment, files: Mapping[str, str]) -> dict[str, Any]:
             }
             for name, runs in experiment.summaries.items()
         ],
-        "warnings": distrust(experiment),
+        "warnings": _distrust(experiment),
         "files": dict(files),
     }
 

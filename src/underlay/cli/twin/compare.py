@@ -13,7 +13,7 @@ from underlay.cli import _says
 from underlay.cli._options import json_option
 from underlay.cli._says import FINDINGS
 from underlay.cli.twin import _branching, _running
-from underlay.cli.twin._options import Setting, converted, settings, simulation_options, span_s
+from underlay.cli.twin._options import Setting, simulation_options, span_s, variants_option
 
 if TYPE_CHECKING:
     from underlay.twin.experiment import Experiment, Variant
@@ -26,14 +26,7 @@ DECISIVE = "goodput"
 
 @click.command()
 @click.argument("scenarios", metavar="FILE|NAME…", nargs=-1, required=True)
-@click.option(
-    "--with",
-    "others",
-    multiple=True,
-    metavar="SETTING=VALUE[,…]",
-    callback=converted(settings),
-    help="Another variant of the one scenario; one alone is compared with the scenario as it is.",
-)
+@variants_option("Another variant of the one scenario; one alone is compared with the scenario as it is.")
 @click.option(
     "--from",
     "from_",
@@ -84,10 +77,7 @@ def command(
         ]
         _says.result_json("twin compare", {**_words.as_json(experiment, files), "comparisons": compared})
     else:
-        tables = [_words.differences(experiment, names[0], name) for name in names[1:]]
-        _says.result("\n\n".join([_words.heading(experiment), *tables]))
-        for line in _words.distrust(experiment):
-            _says.progress(f"warning: {line}")
+        _words.tell(experiment, *(_words.differences(experiment, names[0], name) for name in names[1:]))
     _running.finish(ctx, experiment, files, FINDINGS * _worse(experiment, names))
 
 

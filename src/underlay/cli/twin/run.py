@@ -41,9 +41,7 @@ def command(ctx: click.Context, /, scenario: str, as_json: bool, **options: Any)
     if as_json:
         _says.result_json("twin run", _words.as_json(experiment, files))
     else:
-        _says.result(f"{_words.heading(experiment)}\n\n{_words.figures(experiment, variant.name)}")
-        for line in _words.distrust(experiment):
-            _says.progress(f"warning: {line}")
+        _words.tell(experiment, _words.figures(experiment, variant.name))
         hashes = ", ".join(run.trace_hash for run in experiment.summaries[variant.name])
         _says.progress(f"trace hash: {hashes}")
     _running.finish(ctx, experiment, files)

@@ -62,7 +62,5 @@ def command(
     if as_json:
         _says.result_json("twin sweep", {**_words.as_json(experiment, files), "cost": cost, "front": front})
     else:
-        _says.result(f"{_words.heading(experiment)}\n\n{_words.variants(experiment, front)}")
-        for line in _words.distrust(experiment):
-            _says.progress(f"warning: {line}")
+        _words.tell(experiment, _words.variants(experiment, front))
     _running.finish(ctx, experiment, files)

@@ -15,7 +15,7 @@ from underlay.cli import _says
 from underlay.cli._options import json_option
 from underlay.cli._says import INVALID, NOT_FOUND, Failure
 from underlay.cli.twin import _running
-from underlay.cli.twin._options import Setting, converted, recorded_options, setting, settings, span_s
+from underlay.cli.twin._options import Setting, changes_option, recorded_options, span_s, variants_option
 
 if TYPE_CHECKING:
     from underlay.twin.experiment import Difference, Experiment, Variant
@@ -37,22 +37,10 @@ class _Subject(NamedTuple):
 
 @click.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@click.option(
-    "--with",
-    "others",
-    multiple=True,
-    metavar="SETTING=VALUE[,…]",
-    callback=converted(settings),
-    help="A variant: settings of the desk, replicas=N (of each model), rate=X (times as many calls); repeatable.",
+@variants_option(
+    "A variant: settings of the desk, replicas=N (of each model), rate=X (times as many calls); repeatable."
 )
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="SETTING=VALUE",
-    callback=converted(setting),
-    help="Change a setting in every variant; the hour as recorded stays as it was.",
-)
+@changes_option("Change a setting in every variant; the hour as recorded stays as it was.")
 @click.option("--replicas", type=click.IntRange(1), metavar="N", help="In every variant: N replicas of each model.")
 @click.option(
     "--scale-rate",
@@ -174,11 +162,8 @@ def _tell(experiment: Experiment, files: dict[str, str], *, as_json: bool) -> No
         }
         _says.result_json("twin what-if", {**_words.as_json(experiment, files), **told})
         return
-    tables = [_near(near)]
-    tables += [_words.differences(experiment, AS_RECORDED, name) for name in tried]
-    _says.result("\n\n".join([_words.heading(experiment), *tables]))
-    for line in _words.distrust(experiment):
-        _says.progress(f"warning: {line}")
+    apart_from = (_words.differences(experiment, AS_RECORDED, name) for name in tried)
+    _words.tell(experiment, _near(near), *apart_from)
 
 
 def _near(found: Sequence[Difference]) -> str:

@@ -70,6 +70,24 @@ class Call:
         self.turn = turn
         self.more = more
 
+    def again(self, at: float) -> Call:
+        """The same call at another time."""
+        return Call(
+            at,
+            self.prompt_tokens,
+            self.output_tokens,
+            model=self.model,
+            tenant=self.tenant,
+            region=self.region,
+            links=self.links,
+            session=self.session,
+            band=self.band,
+            deadline_s=self.deadline_s,
+            try_=self.try_,
+            turn=self.turn,
+            more=self.more,
+        )
+
     def __repr__(self) -> str:
         return f"Call({self.at:.3f} s, {self.prompt_tokens}+{self.output_tokens} tokens, {self.tenant!r})"
 

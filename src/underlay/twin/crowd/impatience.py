@@ -71,7 +71,9 @@ class Impatient:
         """Another try, or what the crowd itself makes of the end."""
         rules = self.impatience
         if outcome in rules.retries_on and call.try_ < rules.tries:
-            return _again(call, at + rules.wait_s(call.try_, dice))
+            another = call.again(at + rules.wait_s(call.try_, dice))
+            another.try_ += 1
+            return another
         following = self.crowd.follow_up(call, outcome, at, dice)
         if following is not None and following.deadline_s is None:
             following.deadline_s = call.deadline_s
@@ -116,22 +118,3 @@ def _patient(calls: Iterator[Call], patience_s: Spread, throws: np.random.Genera
             yield call
         if call is None:
             return
-
-
-def _again(call: Call, at: float) -> Call:
-    """The same call, one try later."""
-    return Call(
-        at,
-        call.prompt_tokens,
-        call.output_tokens,
-        model=call.model,
-        tenant=call.tenant,
-        region=call.region,
-        links=call.links,
-        session=call.session,
-        band=call.band,
-        deadline_s=call.deadline_s,
-        try_=call.try_ + 1,
-        turn=call.turn,
-        more=call.more,
-    )

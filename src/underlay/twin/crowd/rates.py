@@ -22,8 +22,9 @@ Floats = npt.NDArray[np.float64]
 
 _KNOT_S = 60.0
 _TURN = 2.0 * pi / 86400.0
-#: Pieces of every stretch between bends where more than one shape may change: a product of two straight lines is
-#: a parabola, and chords over a sixteenth of it miss a thousandth of its rise at most.
+#: Pieces of every stretch between bends, for each shape that may change beside the first: a product of two straight
+#: lines is a parabola, and chords over a sixteenth of it miss a thousandth of its rise at most; one more line bends
+#: it up to three times as much.
 _PIECES = 16
 
 
@@ -179,7 +180,7 @@ def pieces(shapes: Sequence[Shape], start_s: float, stop_s: float) -> Pieces:
         at for shape in shapes if isinstance(shape, _Bent) for at, _ in shape.points() if start_s < at < stop_s
     }
     marks = [start_s, *sorted(bends), stop_s]
-    least = 1 if len(shapes) < 2 else _PIECES
+    least = max(1, _PIECES * (len(shapes) - 1))
     cuts = [
         np.linspace(begin, end, max(least, ceil((end - begin) / _KNOT_S)), endpoint=False)
         for begin, end in pairwise(marks)

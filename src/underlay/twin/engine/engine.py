@@ -12,11 +12,9 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from math import inf, nextafter, sqrt
 
-from underlay.physics.step_time import Stretch
-
 from .batch import RANK_BITS, RANK_MASK
 from .boundary import Boundaries, StepTimes, Watcher
-from .fast_forward import steps_to
+from .fast_forward import steps_to, steps_within
 from .request import Request
 from .rules import PagedRules, SlotRules
 
@@ -92,7 +90,7 @@ class ModelledEngine(Boundaries):
             return request.produced
         done = self.batch.step - request.joined_step
         if self._steps:
-            done += min(Stretch(self._first_s, self._growth_s).steps_within(at - self._begun_at), self._steps)
+            done += min(steps_within(self._first_s, self._growth_s, at - self._begun_at), self._steps)
         return request.produced + done
 
     def under_way(self, at: float) -> tuple[float, int, int]:

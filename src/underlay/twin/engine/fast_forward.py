@@ -1,7 +1,8 @@
 """Stretches of steps as arithmetic series: step j, from 0, takes ``first_s + j * growth_s``.
 
-The equation of ``physics.step_time.Stretch`` as a plain function: here it is asked for each request, and making
-the record would cost more than solving it.
+Plain functions, as a stretch is cut short for nearly every request: making a record of it would cost more than
+solving its equation. ``first_s`` is above half of ``growth_s``, as each step of a batch reads what lies in its KV
+cache already.
 """
 
 from __future__ import annotations
@@ -23,3 +24,11 @@ def steps_to(first_s: float, growth_s: float, elapsed_s: float) -> int:
     while steps * (first_s + half * (steps - 1)) < elapsed_s:
         steps += 1
     return steps or 1
+
+
+def steps_within(first_s: float, growth_s: float, elapsed_s: float) -> int:
+    """How many whole steps fit into ``elapsed_s``."""
+    if elapsed_s <= 0.0:
+        return 0
+    steps = steps_to(first_s, growth_s, elapsed_s)
+    return steps if steps * (first_s + 0.5 * growth_s * (steps - 1)) <= elapsed_s else steps - 1

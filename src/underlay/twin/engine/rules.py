@@ -33,6 +33,11 @@ class PagedRules(Struct, frozen=True):
         if self.link_tokens % self.block_tokens:
             raise ValueError("link_tokens must be whole blocks.")
 
+    @property
+    def slots(self) -> int:
+        """How many requests it works on at a time."""
+        return self.max_sequences
+
 
 class SlotRules(Struct, frozen=True):
     """llama.cpp's server: a fixed number of slots, each with its own context, which stays for the next request.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from underlay.twin.operations import Operations
+from underlay.twin.kernel import Kernel
+from underlay.twin.operations import Deployed, Operations
+from underlay.twin.world.placement import Placement
 
 from .grouped import Group, Unit
 from .pools import Pool
@@ -25,6 +27,7 @@ class FlowRegion:
         self.up = True
         self.revenue_pico_usd = 0
         self.replicas: dict[str, Unit] = {}
+        self.groups: dict[str, Group] = {}
         self.pools: list[Pool] = []
         self.lost_at: list[float] = []
 
@@ -51,6 +54,16 @@ class FlowRegion:
         if ready:
             unit.group.pool.count(unit.pace, 1)
 
+    def throttle(self, at: float, name: str, factor: float) -> None:
+        """The clocks of a group run ``factor`` times slower than they could."""
+        group = self.groups[name]
+        ready = [unit for member in group.members if (unit := self.replicas[member]).state == "ready"]
+        for unit in ready:
+            group.pool.count(unit.pace, -1)
+        group.throttle(at, factor)
+        for unit in ready:
+            group.pool.count(unit.pace, 1)
+
     def shut(self, at: float) -> None:
         """The door is gone, with everybody inside."""
         self.up = False
@@ -64,23 +77,24 @@ class FlowRegion:
 
 
 class Crew(Operations):
-    """Runs all replicas; what the facility says of a group goes to every one of it."""
+    """Runs all replicas; what the facility says of a group goes to every one of it. ``regions`` are by group."""
 
-    groups: Mapping[str, Group]
-    units: Mapping[str, Unit]
+    def __init__(
+        self,
+        kernel: Kernel,
+        placement: Placement,
+        deployed: Mapping[str, Deployed],
+        regions: Mapping[str, FlowRegion],
+    ) -> None:
+        super().__init__(kernel, placement, deployed)
+        self._regions = regions
 
     def throttle(self, at: float, name: str, factor: float) -> None:
         """The clocks of a group run ``factor`` times slower than they could."""
-        group = self.groups[name]
-        ready = [unit for member in group.members if (unit := self.units[member]).state == "ready"]
-        for unit in ready:
-            group.pool.count(unit.pace, -1)
-        group.throttle(at, factor)
-        for unit in ready:
-            group.pool.count(unit.pace, 1)
+        self._regions[name].throttle(at, name, factor)
 
     def lose_power(self, at: float, name: str, cause: str) -> None:
         """Some servers under a group are without power: whoever stands on them is gone."""
-        for member in list(self.groups[name].members):
+        for member in list(self._regions[name].groups[name].members):
             if not self._has_power(member):
                 self.kill(member, at, cause)

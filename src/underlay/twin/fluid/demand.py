@@ -86,7 +86,9 @@ class Shuffled:
         at = self._start_s
         while typical:
             at += dice.expovariate(self._rate_per_s)
-            yield _again(dice.choice(typical), at)
+            call = dice.choice(typical).again(at)
+            call.session = 0  # nobody's turns come one after the other here
+            yield call
 
     def follow_up(self, _call: Call, _outcome: Outcome, _at: float, _dice: Random) -> Call | None:
         """Nothing."""
@@ -160,17 +162,3 @@ def _plain(part: KnownCrowd) -> KnownCrowd:
     if isinstance(part, OpenLoop | Sessions):
         return replace(part, region="", arrivals=Arrivals(1.0, part.arrivals.process))
     return part
-
-
-def _again(call: Call, at: float) -> Call:
-    return Call(
-        at,
-        call.prompt_tokens,
-        call.output_tokens,
-        model=call.model,
-        tenant=call.tenant,
-        region=call.region,
-        links=call.links,
-        band=call.band,
-        deadline_s=call.deadline_s,
-    )

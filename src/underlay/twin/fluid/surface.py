@@ -105,8 +105,7 @@ class Surface:
     @property
     def slots(self) -> int:
         """How many requests the desk gives to a replica at a time."""
-        rules = self.pooled.rules
-        return rules.max_sequences if isinstance(rules, PagedRules) else rules.slots
+        return self.pooled.rules.slots
 
     @property
     def inside_max(self) -> float:

@@ -102,18 +102,7 @@ def deviations(profile: Profile) -> tuple[float, float]:
 
 def timed(times: StepCoefficients, decode: float, prefill: float) -> StepCoefficients:
     """Step times with those parts that decode, and those with prompts, times a factor."""
-    return StepCoefficients(
-        decode=times.decode.times(decode),
-        mixed=times.mixed.times(prefill),
-        decode_fixed_s=times.decode_fixed_s * decode,
-        decode_sequence_s=times.decode_sequence_s * decode,
-        decode_kv_token_s=times.decode_kv_token_s * decode,
-        prefill_fixed_s=times.prefill_fixed_s * prefill,
-        prefill_token_s=times.prefill_token_s * prefill,
-        prefill_pair_s=times.prefill_pair_s * prefill,
-        mixed_slowdown=times.mixed_slowdown,
-        host_s=times.host_s,
-    )
+    return times.scaled(decode=decode, prefill=prefill, kv_token=decode)
 
 
 def bands(

@@ -121,8 +121,7 @@ def server_base_w(question: Question, accelerator: str) -> float:
     """IT watts of a server with nothing running, models loaded."""
     host = host_power.host()
     idle_w, _ = power.idle_power_w(catalogue.accelerator(accelerator))
-    supplied = 1.0 + host.fan_share + host.supply_share
-    return host.idle_w + question.server_accelerators * idle_w * supplied
+    return host.idle_w + question.server_accelerators * idle_w * host.supplied
 
 
 def _worth(able: Iterable[tuple[Offer, Steady]]) -> tuple[list[tuple[Offer, Steady]], list[LeftOut]]:
@@ -155,7 +154,6 @@ def _missed(bench: Bench, carried: Steady) -> str:
 def _extra_w(question: Question, offer: Offer, bench: Bench, highest: Seen) -> tuple[float, ...]:
     """IT watts beyond the idle server: the accelerators', their fans and supply, and the host's for being busy."""
     host = host_power.host()
-    supplied = 1.0 + host.fan_share + host.supply_share
     host_w = (host.busy_w - host.idle_w) * offer.accelerators / question.server_accelerators
     seen = [bench.run(highest.rate_per_s * load) for load in LOADS[:-1]] + [highest]
-    return tuple((run.power_w - offer.curve.idle_w) * supplied + host_w * run.busy_share for run in seen)
+    return tuple((run.power_w - offer.curve.idle_w) * host.supplied + host_w * run.busy_share for run in seen)

@@ -110,11 +110,8 @@ def _pue(candidate: Candidate, at: RegionEnergy) -> Known:
         return Known.only(candidate.pue, "measured", "given")
     if at.pue is not None:
         return Known.only(at.pue, "modelled", f"PUE published, {at.source}")
-    losses = chain()
-    hall = losses.hall.share + losses.hall.fixed_share / _USUAL_LOAD
-    lost = (1.0 + losses.rack.share) * (1.0 + hall)
     climate = Climate(at.latitude or 0.0, at.longitude or 0.0)
-    value = lost * (1.0 + CoolingPlant(1.0).yearly_share(_USUAL_LOAD, climate))
+    value = chain().fed_share(_USUAL_LOAD) * (1.0 + CoolingPlant(1.0).yearly_share(_USUAL_LOAD, climate))
     return Known.only(value, "assumed", "no PUE published: plant over a year of the climate at its latitude")
 
 

@@ -15,8 +15,6 @@ from underlay.twin.plan.demand import Demand
 
 Objective = Literal["cost", "energy", "carbon"]
 
-OBJECTIVES: tuple[Objective, ...] = ("cost", "energy", "carbon")
-
 
 @dataclass(frozen=True, slots=True)
 class Slo:

@@ -122,7 +122,7 @@ def plain_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def wide_scale(axes: Axes, values: Sequence[float], limit: float | None = None) -> None:
+def wide_scale(axes: Axes, values: Sequence[float], limit: float | None) -> None:
     """From 0, or by powers of ten where the values are far apart."""
     known = sorted(value for value in [*values, limit or 0.0] if value > 0)
     if known and known[-1] / known[0] > 60:
@@ -133,14 +133,12 @@ def wide_scale(axes: Axes, values: Sequence[float], limit: float | None = None) 
     plain_ticks(axes.yaxis)
 
 
-def limit_line(axes: Axes, limit: float, text: str, *, upright: bool = False) -> None:
+def limit_line(axes: Axes, limit: float, text: str) -> None:
     """An SLO."""
-    (axes.axvline if upright else axes.axhline)(limit, color=BAD, linewidth=1.2, linestyle=(0, (6, 3)))
-    at = (limit, 1.0) if upright else (1.0, limit)
-    transform = axes.get_xaxis_transform() if upright else axes.get_yaxis_transform()
+    axes.axhline(limit, color=BAD, linewidth=1.2, linestyle=(0, (6, 3)))
     axes.annotate(
-        text, at, xycoords=transform, xytext=(-3, 3), textcoords="offset points", ha="right", va="bottom",
-        color=BAD, fontsize=9,
+        text, (1.0, limit), xycoords=axes.get_yaxis_transform(), xytext=(-3, 3), textcoords="offset points",
+        ha="right", va="bottom", color=BAD, fontsize=9,
     )  # fmt: skip
 
 

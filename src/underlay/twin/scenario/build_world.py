@@ -101,4 +101,4 @@ def _rack(
 def _idle_w(scenario: Scenario, kind: ServerType) -> float:
     """What a server draws at its plug with nothing running."""
     inside = equipment_of(scenario, kind)
-    return inside.host.idle_w + inside.accelerators * inside.idle_w * (1.0 + inside.host.supply_share)
+    return inside.host.idle_w + inside.accelerators * inside.idle_w * inside.host.supplied

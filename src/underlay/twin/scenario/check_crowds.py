@@ -6,13 +6,8 @@ from collections.abc import Iterator
 
 from underlay.documents.findings import Mistake, Steps, unknown
 from underlay.domain.errors import BadRequest
-from underlay.twin.crowd import servegen_files, trace_files
-from underlay.twin.crowd.call import Crowd
-from underlay.twin.crowd.impatience import Impatient
-from underlay.twin.crowd.journal.crowd import Journal
+from underlay.twin.crowd import trace_files
 from underlay.twin.crowd.journal.survey import survey
-from underlay.twin.crowd.servegen import ServeGen
-from underlay.twin.crowd.traces import Trace
 from underlay.twin.scenario import build_crowds
 from underlay.twin.scenario.crowds import CrowdSection, LengthsSection
 from underlay.twin.scenario.document import Scenario
@@ -29,7 +24,7 @@ def crowd_mistakes(scenario: Scenario, *, world_stands: bool) -> Iterator[Mistak
             continue
         try:
             callers = build_crowds.callers(scenario, place)
-            _look_through(callers.crowd)
+            callers.crowd.check()
             yield from (Mistake((*at, *steps), message) for steps, message in _bands(scenario, crowd))
         except ScenarioMistake as mistake:
             yield Mistake(mistake.steps, mistake.message)
@@ -44,16 +39,6 @@ def _way(crowd: CrowdSection, param: str | None) -> Steps:
     )
     inside = (param or "").removesuffix("_s")
     return (source, inside) if inside in type(getattr(crowd, source)).model_fields else (source,)
-
-
-def _look_through(crowd: Crowd) -> None:
-    """Read what lies in files, so that a broken line is met now. Errors: BadRequest, TraceError."""
-    if isinstance(crowd, Impatient):
-        crowd = crowd.crowd
-    if isinstance(crowd, Trace | Journal):
-        crowd.check()
-    elif isinstance(crowd, ServeGen):
-        servegen_files.load(crowd.clients)
 
 
 def _sources(crowd: CrowdSection) -> Iterator[Mistake]:

@@ -125,6 +125,9 @@ class WorldSection(Section):
     links: LinksSection = LinksSection()
     storage: StorageSection = StorageSection()
     failures: FailuresSection = FailuresSection()
+    spare_after: Span | None = Field(
+        None, description="when a replica that lost its hardware moves to free accelerators; none: it waits"
+    )
     day_of_year: Annotated[int, Field(ge=1, le=366)] = Field(
         172, description="for outdoor temperature, sun and grid; 172 is the northern summer's longest day"
     )

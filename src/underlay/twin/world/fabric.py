@@ -8,11 +8,10 @@ nothing ever crosses. What joins the accelerators of one server is not here: its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from math import inf
-from random import Random
 
 from underlay.domain.errors import NotFound
 from underlay.physics.round_trips import LAST_MILE_S, RoundTrip, position, round_trip
@@ -120,15 +119,9 @@ class Fabric:
         """The local drives of a server."""
         return self._of(server, "disk")
 
-    def between_s(self, origin: str, goal: str, bytes_: float = 0.0, dice: Random | None = None) -> float:
-        """One way from the platform in one region to that in another; 0 if it is the same."""
-        if origin == goal:
-            return 0.0
-        return self.links.delay_s(self._way(origin, goal, "between"), bytes_, dice)
-
-    def call_s(self, origin: str, goal: str, bytes_: float = 0.0, dice: Random | None = None) -> float:
+    def call_s(self, origin: str, goal: str) -> float:
         """One way between a caller near one region and the platform in a region; half of the last mile is in it."""
-        return 0.5 * LAST_MILE_S + self.links.delay_s(self._way(origin, goal, "call"), bytes_, dice)
+        return 0.5 * LAST_MILE_S + self.links.delay_s(self._way(origin, goal))
 
     def _place(self, region: str) -> str:
         node = self.topology.node(region)
@@ -141,15 +134,14 @@ class Fabric:
             raise ScenarioMistake(steps, mistake.message) from mistake
         return node.place
 
-    def _way(self, origin: str, goal: str, kind: str) -> list[Link]:
+    def _way(self, origin: str, goal: str) -> list[Link]:
         """A caller is near a region, but not in it: what ails the region's own way out does not concern them."""
-        way = self._ways.get((f"{kind} {origin}", goal))
+        way = self._ways.get((origin, goal))
         if way is None:
-            ends: Sequence[str] = (origin, goal) if kind == "between" else (goal,)
-            way = [self._of(self.topology.node(end), "wan") for end in ends]
+            way = [self._of(self.topology.node(goal), "wan")]
             if origin != goal:
-                way.insert(1 if kind == "between" else 0, self._wide(*sorted((origin, goal))))
-            self._ways[f"{kind} {origin}", goal] = way
+                way.insert(0, self._wide(*sorted((origin, goal))))
+            self._ways[origin, goal] = way
         return way
 
     def _wide(self, origin: str, goal: str) -> Link:

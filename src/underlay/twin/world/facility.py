@@ -15,7 +15,6 @@ Refused here: why something fails, where replicas go, weather, prices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,15 +69,13 @@ class Facility:
         self.hands = hands
         self.tick_s = tick_s
         self.happenings: list[tuple[float, str]] = []
-        self._until = inf
         self._notes: dict[str, None] = {}
         self._tripped: dict[str, None] = {}
 
     # Time.
 
-    def start(self, until: float = inf) -> None:
-        """Tick from now on, ``until`` at most."""
-        self._until = until
+    def start(self) -> None:
+        """Tick from now on."""
         self._arrange(self.kernel.at)
 
     def tick(self, at: float, _: Any = None) -> None:
@@ -98,8 +95,7 @@ class Facility:
         self.feeders.settle(at)
 
     def _arrange(self, at: float) -> None:
-        if at + self.tick_s <= self._until:
-            self.kernel.call(at + self.tick_s, self.tick, None, _LAST)
+        self.kernel.call(at + self.tick_s, self.tick, None, _LAST)
 
     def _shut_down_hot_sites(self, at: float) -> None:
         for place, state in enumerate(self.feeders.sites):

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from heapq import heappop, heappush
-from math import inf, log
-from random import Random
+from math import inf
 from typing import Any
 
 from underlay.domain.errors import NotFound
@@ -113,10 +112,10 @@ class Links:
         used = link.used_bytes_s(self._epoch)
         return min(used / link.capacity_bytes_s, 1.0) if link.capacity_bytes_s else 1.0
 
-    def delay_s(self, path: Sequence[Link], bytes_: float = 0.0, dice: Random | None = None) -> float:
+    def delay_s(self, path: Sequence[Link]) -> float:
         """How long a message takes one way: crossing, waiting behind streams, being sent again when lost.
 
-        With dice, losses are thrown; without, it is the mean. Infinite over a link that is cut.
+        It is the mean over losses; infinite over a link that is cut.
         """
         delay_s = crossing_s = 0.0
         arrives = 1.0
@@ -127,10 +126,10 @@ class Links:
                 return inf
             if link.streams:
                 delay_s += queueing_s(link.used_bytes_s(self._epoch) / capacity, capacity, link.buffer_s)
-            delay_s += bytes_ / capacity
             arrives *= 1.0 - link.loss
         if arrives < 1.0:
-            delay_s += _losses(1.0 - arrives, dice) * retransmission_s(2.0 * crossing_s)
+            lost = 1.0 - arrives
+            delay_s += lost / (1.0 - lost) * retransmission_s(2.0 * crossing_s)
         return delay_s + crossing_s
 
     def _enter(self, stream: Stream) -> None:
@@ -319,10 +318,3 @@ class Links:
         self.streams -= 1
         for link in stream.path:
             link.carried_bytes += stream.bytes - stream.left
-
-
-def _losses(loss: float, dice: Random | None) -> float:
-    """How often a message is lost before it arrives: thrown, or the mean."""
-    if dice is None:
-        return loss / (1.0 - loss)
-    return int(log(1.0 - dice.random()) / log(loss))

@@ -1,11 +1,11 @@
 """On which accelerators does a replica run, and is there room for it?
 
 A replica takes accelerators of one kind in one server if they fit there, else in servers of one rack, as what it
-says between its steps must not leave the rack. By default replicas of one group are spread evenly over regions,
-sites, halls, racks and servers, in this order, so that what breaks takes as few of them as can be; packed, they
-fill up what is already in use. Kept for each place is how many of its servers have how many accelerators free, so a
-choice looks at the places of one level after the other and not at all servers. Refused here: whether a replica
-should run at all, what it costs to start it, why something is out of service, clocks.
+says between its steps must not leave the rack. Replicas of one group are spread evenly over regions, sites, halls,
+racks and servers, in this order, so that what breaks takes as few of them as can be. Kept for each place is how
+many of its servers have how many accelerators free, so a choice looks at the places of one level after the other
+and not at all servers. Refused here: whether a replica should run at all, what it costs to start it, why something
+is out of service, clocks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from underlay.domain.errors import BadRequest, NotFound
-from underlay.physics.catalogue import Parallelism, accelerator, kv_capacity_tokens, model
-from underlay.twin.world.mistake import ScenarioMistake
 from underlay.twin.world.topology import Node, Server, Topology
 
 
@@ -78,7 +75,6 @@ class Placement:
         *,
         within: str = "",
         group: str = "",
-        packed: bool = False,
     ) -> tuple[Slot, ...]:
         """Give a replica its accelerators, somewhere in the place ``within`` (everywhere if empty).
 
@@ -87,11 +83,11 @@ class Placement:
         if replica in self.slots:
             raise ValueError(f"The replica {replica} has its accelerators already.")
         nodes = [self.topology.node(within)] if within else self.topology.regions
-        found = self._server(nodes, accelerators, kind, group, packed)
+        found = self._server(nodes, accelerators, kind, group)
         if found is not None:
             slots = [Slot(found.number, _lowest(self._free_mask(found.number), accelerators))]
         else:
-            slots = self._across(nodes, accelerators, kind, group, packed)
+            slots = self._across(nodes, accelerators, kind, group)
         if not slots:
             raise self._no_room(nodes, accelerators, kind, within)
         self._groups[replica] = group
@@ -168,19 +164,19 @@ class Placement:
         for server in node.servers:
             yield from self._on.get(server, ())
 
-    def _server(self, nodes: Sequence[Node], need: int, kind: str, group: str, packed: bool) -> Server | None:
+    def _server(self, nodes: Sequence[Node], need: int, kind: str, group: str) -> Server | None:
         """The server to take, by way of the best place of each level; None if no server alone has so many free."""
         while True:
-            best = self._best(nodes, need, kind, group, packed, together=True)
+            best = self._best(nodes, need, kind, group, together=True)
             if best is None or isinstance(best, Server):
                 return best
             nodes = best.children
 
-    def _across(self, nodes: Sequence[Node], need: int, kind: str, group: str, packed: bool) -> list[Slot]:
+    def _across(self, nodes: Sequence[Node], need: int, kind: str, group: str) -> list[Slot]:
         """Accelerators in several servers of one rack, those with most free first; none if no rack has so many."""
-        rack = self._best(nodes, need, kind, group, packed, together=False)
+        rack = self._best(nodes, need, kind, group, together=False)
         while rack is not None and rack.level != "rack":
-            rack = self._best(rack.children, need, kind, group, packed, together=False)
+            rack = self._best(rack.children, need, kind, group, together=False)
         slots: list[Slot] = []
         for server in sorted(rack.children, key=lambda server: -self.free(server, kind)) if rack else ():
             mask = self._free_mask(server.first)
@@ -190,12 +186,10 @@ class Placement:
                 break
         return slots
 
-    def _best(
-        self, nodes: Sequence[Node], need: int, kind: str, group: str, packed: bool, *, together: bool
-    ) -> Node | None:
+    def _best(self, nodes: Sequence[Node], need: int, kind: str, group: str, *, together: bool) -> Node | None:
         """Of the places with a server (or, if not ``together``, a rack) that has so many free, the one to choose.
 
-        Packed, the fullest; else that with fewest of the group, and of those the emptiest; the first of equals.
+        That with fewest of the group, and of those the emptiest; the first of equals.
         """
         rooms = self._rooms.get(kind, {})
         members = self._members.get(group, {})
@@ -204,7 +198,7 @@ class Placement:
             room = rooms.get(node.id)
             if room is None or room.free < need:
                 continue
-            key = (room.free, 0) if packed else (members.get(node.id, 0), -room.free)
+            key = (members.get(node.id, 0), -room.free)
             if (best is None or key < best_key) and _has(room, node, need, together):
                 best, best_key = node, key
         return best
@@ -259,14 +253,6 @@ class Placement:
         where = f" in {within}" if within else ""
         together = ", but not together in one rack" if free >= need else ""
         return NoRoom(f"{need} x {kind} are needed{where}; {free} are free{together}.", free)
-
-
-def kv_tokens_of(kind: str, of: str, split: Parallelism, precision: str, steps: tuple[str | int, ...] = ()) -> int:
-    """How many tokens fit beside the weights of one replica. Errors: ScenarioMistake if not even those fit."""
-    try:
-        return kv_capacity_tokens(accelerator(kind), model(of), split, precision)
-    except (BadRequest, NotFound) as mistake:
-        raise ScenarioMistake((*steps, mistake.param or ""), mistake.message) from mistake
 
 
 def _has(room: _Room, node: Node, need: int, together: bool) -> bool:

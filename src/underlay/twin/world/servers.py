@@ -34,8 +34,7 @@ class Equipment(NamedTuple):
     @property
     def peak_w(self) -> float:
         """What it may draw at its plug."""
-        supplied = 1.0 + self.host.fan_share + self.host.supply_share
-        return self.accelerators * self.rated_w * supplied + self.host.busy_w
+        return self.accelerators * self.rated_w * self.host.supplied + self.host.busy_w
 
 
 class Used(NamedTuple):

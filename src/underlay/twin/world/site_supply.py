@@ -83,7 +83,7 @@ def supply(
         plant = CoolingPlant(peak_w * PLANT_MARGIN)
         known = pue or at.pue
         if known is not None:
-            plant = plant.calibrated(known, _share(losses), peak_w * _USUAL_LOAD, said)
+            plant = plant.calibrated(known, losses.fed_share(_USUAL_LOAD) - 1.0, peak_w * _USUAL_LOAD, said)
         else:
             warnings.append(f"{like} publishes no PUE: its cooling is modelled alone.")
     carbon, more = _carbon(at, carbon_g_kwh, start_h)
@@ -143,12 +143,6 @@ def _only(losses: PowerChain, pue: float | None, carbon_g_kwh: Given, usd_kwh: G
         price=_signal(usd_kwh, grid.price, 0.0),
         warnings=() if pue else ("A site with neither place nor PUE: cooling is not accounted.",),
     )
-
-
-def _share(losses: PowerChain) -> float:
-    """What the chain loses of each watt of IT at the usual load."""
-    hall = losses.hall.share + losses.hall.fixed_share / _USUAL_LOAD
-    return (1.0 + losses.rack.share) * (1.0 + hall) - 1.0
 
 
 class Cooled(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from underlay.physics.catalogue import model as model_named
 from underlay.physics.links import link_kind
@@ -22,7 +22,6 @@ from underlay.twin.world.placement import Placement, Slot
 from underlay.twin.world.sharing import Stream
 
 Source = Literal["object-store", "storage", "disk"]
-SOURCES: tuple[Source, ...] = get_args(Source)
 Phase = Literal["fetching", "loading", "initialising"]
 
 Ready = Callable[[float, str], None]
