@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from underlay.live.engines.weights import bundled_model
 
@@ -25,4 +27,16 @@ sys.dont_write_bytecode = False
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model, put together once for all who need it and for the next time: 253 MB and some seconds."""
-    return bundled_model(tmp_path_factory.getbasetemp().parent / "models")
+    own = tmp_path_factory.getbasetemp()
+    runs = own.parent.parent if "PYTEST_XDIST_WORKER" in os.environ else own.parent
+    return bundled_model(runs / "models")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """A file's tests stay together, whatever ``--dist`` says, as they share platforms; files go in their order.
+
+    The usual order, most tests first, would leave the slow files with few tests to the end.
+    """
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)

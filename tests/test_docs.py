@@ -40,7 +40,7 @@ def test_readme_names_every_verb() -> None:
 def test_readme_holds_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text()
     assert re.search(r"^    python3 -m venv \.venv && .*underlay up$", readme, re.MULTILINE)
-    assert re.search(r"^    python3 -m venv \.venv && .*pytest$", readme, re.MULTILINE)
+    assert re.search(r"^    python3 -m venv \.venv && .*pytest -n 2$", readme, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -59,6 +59,8 @@ def engine(figures: Figures) -> None:
         "engine: requests with prefixes to be found", speed(lengths, times, RULES, links=True), "/s", how=how
     )
     figures.add("engine: requests, memory scarce", speed(lengths, times, SCARCE, links=False), "/s", how=how)
+    if not hasattr(ModelledEngine.advance, "__code__"):
+        return  # compiled: there are no bytecodes
     for name, links in (("", False), (", prefixes to be found", True)):
         bytecodes, calls = count(lengths, times, links=links)
         figures.add(

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import underlay
+
 REQUESTS = 1_000_000
 REPLICAS = 1_000
 _BENCH = Path(__file__).resolve().parents[1]
@@ -20,7 +22,7 @@ _BENCH = Path(__file__).resolve().parents[1]
 
 def million(figures: Any) -> None:
     """Processor seconds and the highest resident memory."""
-    paths = [str(_BENCH.parent / "src"), str(_BENCH)]
+    paths = [str(Path(underlay.__file__).parents[1]), str(_BENCH)]
     told = f"import sys; sys.path[:0] = {paths!r}; from twin import million; million.child()"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

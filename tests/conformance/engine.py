@@ -38,9 +38,9 @@ class Written(Stream):
     def step(self, now_s: float) -> None:
         if self.connection.stream is not self:
             return
-        if self.fault and self.next >= self.fault_after:
-            self._strike()
-        elif self.next >= self.total:
+        if self.fault and self.next >= self.fault_after and self._strike():
+            return
+        if self.next >= self.total:
             self._end("eos")
         elif self.predicted >= self.limit:
             self._end("limit")

@@ -34,6 +34,13 @@ def cases(file: str) -> dict[str, str]:
     return found
 
 
+def check(run: Run) -> None:
+    """Every case ran, both ways, and none failed."""
+    assert not run.failures, f"{run.version}\n\n" + "\n\n".join(run.failures)
+    missing = {(name, mode) for name in cases(FILES[run.sdk]) for mode in MODES} - run.outcomes.keys()
+    assert not missing, f"{run.version}: {missing} did not run"
+
+
 def section(sdk: str, runs: list[Run]) -> str:
     """One SDK's table."""
     heads = [f"{run.version}, {mode}" for run in runs for mode in MODES]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.conformance.matrix import FILES, HEADINGS, MODES, cases, published
-from tests.conformance.running import BAD, GOOD, PYTHONS, SDKS, Run, available, run_real, run_scripted
+from tests.conformance.matrix import FILES, HEADINGS, cases, check, published
+from tests.conformance.running import BAD, GOOD, PYTHONS, SDKS, Run, available, run_scripted
 
 PREVIOUS = pytest.mark.skipif(
     not available("previous"), reason="no .venv-previous with the SDKs' previous majors: see .ci/run"
@@ -21,24 +21,11 @@ def runs(tmp_path_factory) -> list[Run]:
     return run_scripted(tmp_path_factory.mktemp("conformance"), majors)
 
 
-def check(run: Run) -> None:
-    assert not run.failures, f"{run.version}\n\n" + "\n\n".join(run.failures)
-    missing = {(name, mode) for name in cases(FILES[run.sdk]) for mode in MODES} - run.outcomes.keys()
-    assert not missing, f"{run.version}: {missing} did not run"
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("major", MAJORS)
 @pytest.mark.parametrize("sdk", SDKS)
 def test_sdk(runs, sdk, major):
     check(next(run for run in runs if (run.sdk, run.major) == (sdk, major)))
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(400)
-def test_bundled_model(tmp_path, weights):
-    for run in run_real(tmp_path, tuple(major for major in PYTHONS if available(major)), weights):
-        check(run)
 
 
 def test_every_case_is_published():

@@ -157,10 +157,14 @@ def ready(platform):
 @pytest.mark.parametrize("after", [1, 4, 6, 17])
 def test_kill_9_of_the_engine_in_mid_stream_is_not_noticed(house, dialect, after):
     eventually(lambda: ready(house.platform) == len(house.replicas), 20)  # the one killed before is back
+    for replica in house.replicas:
+        replica.fault("slow", after)  # so that it is still at work when it is killed
     with Client(house.platform.address) as client:
-        client.send(http(dialect.path(True), dialect.body("[[tokens=30 itl=15]]"), key=house.platform.key))
+        client.send(http(dialect.path(True), dialect.body("[[tokens=30]]"), key=house.platform.key))
         client.until(b"data: ", after + 1)
         (serving,) = [replica for replica in house.replicas if replica.busy()]
+        for replica in house.replicas:
+            replica.fault("none", 0)
         serving.kill()
         answer = client.answer()
     said = dialect.read(frames(answer.body))

@@ -1,5 +1,7 @@
 """Two replicas are asked for the same: the first that is heard wins, and nothing of the other counts."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from tests.live.test_drain import find, states
 from tests.live.test_failover import replay_all
@@ -28,23 +30,39 @@ class House:
     def asked(self):
         return {f"m/{n}": replica.count("tokens_predicted_total") for n, replica in enumerate(self.replicas)}
 
-    def hedged(self, dialect, text, tokens, *, stream=True, fault=""):
-        """One request that is hedged, and meets the fault where it goes first; returns its journey."""
+    def hedged(self, dialect, tokens, then, *, stream=True):
+        """One request that is hedged; returns its journey.
+
+        Both engines are silent until both are asked, and until ``then`` lets them speak: it gets the engine that was
+        asked first, and the copy's.
+        """
+        text = f"[[tokens={tokens} itl=1 held=0]]"
         first = self.learn(text)
-        if fault:
-            self.replicas[int(first[-1])].fault(fault, 0)
-        answer, said = ask(self.platform, dialect, text, stream=stream)
+        asked_first, copy = (
+            self.replicas[int(name[-1])] for name in sorted(self.asked(), key=lambda n: n != first)
+        )
+        with ThreadPoolExecutor(1) as caller:
+            asking = caller.submit(ask, self.platform, dialect, text, stream=stream)
+            eventually(lambda: all(replica.held() for replica in self.replicas))
+            then(asked_first, copy)
+            answer, said = asking.result()
         assert (answer.status, answer.whole, said.error) == (200, True, None), answer
         assert said.text.lstrip() == words(tokens).lstrip()
         assert (said.completion_tokens, said.finish) == (tokens, dialect.stopped)
         journey = eventually(lambda: find(self.platform, answer.headers["x-request-id"]))
         assert journey["usage"]["completion_tokens"] == tokens
-        routes = [hop["why"] for hop in journey["hops"] if hop["name"] == "routing"]
+        routes = [hop for hop in journey["hops"] if hop["name"] == "routing"]
         assert len(routes) == journey["attempts"] == 2, journey["hops"]
-        assert "a hedge" in routes[1]
+        assert routes[0]["who"] == first
+        assert "a hedge" in routes[1]["why"]
         eventually(lambda: sum(replica.busy() for replica in self.replicas) == 0)
         self.platform.wait_idle()
         return journey
+
+    def given(self, replica):
+        """What the platform believes this engine to be at work on."""
+        rows = self.platform.admin("/api/replicas")
+        return next(row["load"] for row in rows if row["name"] == f"m/{self.replicas.index(replica)}")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +70,7 @@ def house(tmp_path_factory):
     with engines(2, slots=8, model="m") as replicas:
         settings = {
             "models": [model([replica.url for replica in replicas], slots=8)],
-            "desk": {"hedge_share": 1.0, "strikes_max": 1000},
+            "desk": {"hedge_share": 1.0, "strikes_max": 1000, "explore_share": 0.0},
         }
         with running_platform(tmp_path_factory.mktemp("hedges"), settings) as platform:
             eventually(lambda: all(state == "ready" for state in states(platform).values()), 10)
@@ -68,7 +86,7 @@ def whys(journey, name):
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_first_wins_where_both_are_slow(house, dialect, stream):
     cancelled = sum(replica.count("requests_cancelled_total") for replica in house.replicas)
-    journey = house.hedged(dialect, "[[tokens=20 itl=1 ttft=600]]", 20, stream=stream)
+    journey = house.hedged(dialect, 20, lambda first, _: first.go(), stream=stream)
     assert whys(journey, "prefill") == [
         "attempt 1; until the first token",
         "attempt 2 was not needed: attempt 1 was heard first",
@@ -78,7 +96,7 @@ def test_the_first_wins_where_both_are_slow(house, dialect, stream):
 
 @by_dialect
 def test_the_copy_wins_where_the_first_hangs(house, dialect):
-    journey = house.hedged(dialect, "[[tokens=10 ttft=300]]", 10, fault="hang")
+    journey = house.hedged(dialect, 10, lambda _, copy: copy.go())
     assert whys(journey, "prefill") == [
         "attempt 2; until the first token",
         "attempt 1 was not needed: attempt 2 was heard first",
@@ -91,19 +109,28 @@ def test_the_copy_wins_where_the_first_hangs(house, dialect):
 @by_dialect
 @pytest.mark.parametrize("fault", ["reset", "malformed"])
 def test_where_one_of_the_two_fails_the_other_goes_on(house, dialect, fault):
-    journey = house.hedged(dialect, "[[tokens=10 ttft=400]]", 10, fault=fault)
-    first, second = whys(journey, "prefill")
-    assert first.startswith(f"attempt 1 failed ({fault})")
-    assert second == "attempt 2; until the first token"
+    def then(first, copy):
+        first.go(fault)
+        eventually(lambda: not house.given(first))
+        copy.go()
+
+    journey = house.hedged(dialect, 10, then)
+    failed, heard = whys(journey, "prefill")
+    assert failed.startswith(f"attempt 1 failed ({fault})")
+    assert heard == "attempt 2; until the first token"
 
 
 def test_several_answers_to_one_request_come_from_one_attempt(house):
     dialect = DIALECTS[0]
-    text = "[[tokens=12 itl=1 ttft=500]]"
+    text = "[[tokens=12 itl=1 held=0]]"
     house.learn(text)
     body = {**dialect.body(text), "n": 2}
     with Client(house.platform.address) as client:
-        answer = client.send(http(dialect.path(True), body, key=house.platform.key)).answer()
+        client.send(http(dialect.path(True), body, key=house.platform.key))
+        eventually(lambda: all(replica.held() == 2 for replica in house.replicas))
+        for replica in house.replicas:
+            replica.go()
+        answer = client.answer()
     texts = {0: "", 1: ""}
     for frame in frames(answer.body):
         for choice in frame.get("choices", []):
@@ -116,10 +143,10 @@ def test_several_answers_to_one_request_come_from_one_attempt(house):
 
 def test_a_caller_who_leaves_frees_both(house):
     dialect = DIALECTS[0]
-    text = "[[tokens=5 ttft=3000]]"
+    text = "[[tokens=5 held=0]]"
     house.learn(text)
     with Client(house.platform.address) as client:
         client.send(http(dialect.path(True), dialect.body(text), key=house.platform.key))
-        eventually(lambda: all(replica.busy() for replica in house.replicas))
+        eventually(lambda: all(replica.held() for replica in house.replicas))
     eventually(lambda: sum(replica.busy() for replica in house.replicas) == 0)
     house.platform.wait_idle()

@@ -54,11 +54,12 @@ def replay_all(platform) -> None:
 class Caller(threading.Thread):
     """One stream, read to whatever end it has."""
 
-    def __init__(self, platform, tokens: int, itl: float) -> None:
+    def __init__(self, platform, tokens: int, itl: float, more: str = "") -> None:
         super().__init__(daemon=True)
         self.tokens = tokens
         self.client = Client(platform.address)
-        self.client.send(http(CHAT.path(True), CHAT.body(f"[[tokens={tokens} itl={itl}]]"), key=platform.key))
+        text = f"[[tokens={tokens} itl={itl} {more}]]"
+        self.client.send(http(CHAT.path(True), CHAT.body(text), key=platform.key))
         self.client.until(b"data: ", 4)
         self.start()
 
@@ -78,8 +79,9 @@ class Caller(threading.Thread):
 
 def test_kill_9_in_the_middle_of_many_streams_and_again_during_recovery(tmp_path, engine):
     with running_platform(tmp_path, settings(engine)) as platform:
-        callers = [Caller(platform, 10 + 12 * number, 5) for number in range(20)]
-        time.sleep(0.75)
+        callers = [Caller(platform, 10 + 12 * number, 5, "slow=90") for number in range(20)]
+        for caller in callers[:7]:  # of the others none ends before it is killed
+            caller.join(10)
         os.kill(platform.pid, signal.SIGKILL)
         platform.process.wait(5)
         for caller in callers:
@@ -216,8 +218,9 @@ def test_a_second_platform_on_the_same_data_is_refused(tmp_path, engine):
 
 
 @pytest.mark.engine
-def test_no_engine_outlives_a_killed_platform(tmp_path):
-    with running_platform(tmp_path, {"models": [{"name": "m", "engine": {"replicas": 1}}]}) as platform:
+def test_no_engine_outlives_a_killed_platform(tmp_path, weights):
+    settings = {"models": [{"name": "m", "engine": {"replicas": 1}}]}
+    with running_platform(tmp_path, settings, weights=weights) as platform:
         rows = platform.admin("/api/replicas")
         pids = [row["pid"] for row in rows if row["pid"]]
         assert pids
@@ -251,9 +254,8 @@ def test_kill_9_of_a_real_engine_in_mid_stream(tmp_path, weights):
 
         with Client(platform.address, timeout_s=60) as client:
             client.send(http("/v1/completions", body, key=platform.key))
+            (serving,) = eventually(lambda: [row for row in platform.admin("/api/replicas") if row["load"]])
             client.until(b"data: ", 8)
-            before = platform.admin("/api/replicas")
-            (serving,) = [row for row in before if row["load"]]
             os.kill(serving["pid"], signal.SIGKILL)
             answer = client.answer()
         text, usage = read(answer.body)

@@ -331,9 +331,19 @@ class Engine:
         assert found is not None
         return int(found[1])
 
+    def held(self) -> int:
+        return self.count("requests_held")
+
     def fault(self, kind: str, after: int, times: int = 1, tag: str = "") -> None:
-        data = json.dumps({"kind": kind, "after": after, "times": times, "tag": tag}).encode()
-        urllib.request.urlopen(urllib.request.Request(self.url + "/fault", data), timeout=5).close()
+        self._tell("/fault", {"kind": kind, "after": after, "times": times, "tag": tag})
+
+    def go(self, kind: str = "", tag: str = "") -> None:
+        """Let the answers that are held, of a tag if it is given, go on or meet a fault."""
+        self._tell("/go", {"kind": kind, "tag": tag})
+
+    def _tell(self, path: str, wish: dict[str, Any]) -> None:
+        request = urllib.request.Request(self.url + path, json.dumps(wish).encode())
+        urllib.request.urlopen(request, timeout=5).close()
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

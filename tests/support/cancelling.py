@@ -44,14 +44,18 @@ class _Counted:
                 error = raised
 
 
-async def cancelled_at(coroutine: Coroutine[Any, Any, Any], *at: int, rest_s: float = 0.2) -> bool:
+async def cancelled_at(coroutine: Coroutine[Any, Any, Any], *at: int, least: int = 0, rest_s: float = 0.2) -> bool:
     """Run it, cancelled at those suspensions; whether it had fewer of them.
 
-    It must end soon once it is cancelled. One that comes to rest before is cancelled after ``rest_s``.
+    It must end soon once it is cancelled. One that comes to rest before, after ``least`` suspensions, is cancelled
+    after ``rest_s``; until then it is slow, not at rest, as a child that starts on a busy machine is.
     """
     counted = _Counted(coroutine, at)
     task = asyncio.create_task(counted.run(), name="the one to be cancelled")
     done, _ = await asyncio.wait((task,), timeout=rest_s)
+    until = time.monotonic() + _END_S
+    while not done and counted.suspensions < min(at[0], least) and time.monotonic() < until:
+        done, _ = await asyncio.wait((task,), timeout=0.01)
     rested = not done and counted.suspensions < at[0]
     if rested:
         counted.at = ()
@@ -127,21 +131,22 @@ def _more(before: Belongings, now: Belongings) -> list[str]:
 Case = Callable[[], tuple[Coroutine[Any, Any, Any], Callable[[], Awaitable[None]]]]
 
 
-async def cancel_everywhere(case: Case, *, limit: int = 60, twice: bool = False) -> int:
+async def cancel_everywhere(case: Case, *, least: int = 0, limit: int = 60, twice: bool = False) -> int:
     """Cancel a fresh coroutine of ``case`` at each suspension until it finishes, or ``limit`` were tried.
 
     ``case`` returns it and what its owner does in the end. With ``twice`` it is cancelled again one suspension
-    later, while it cleans up. Returns how many suspensions there were.
+    later, while it cleans up. Returns how many suspensions there were; fewer than ``least`` is a failure.
     """
     for number in range(1, limit + 1):
         before = belongings()
         coroutine, close = case()
-        finished = await cancelled_at(coroutine, *((number, number + 1) if twice else (number,)))
+        finished = await cancelled_at(coroutine, *((number, number + 1) if twice else (number,)), least=least)
         await close()
         try:
             await left_nothing(before)
         except AssertionError as left:
             raise AssertionError(f"cancelled at suspension {number}: {left}") from left
         if finished:
+            assert number - 1 >= least, f"only {number - 1} suspensions, not {least}"
             return number - 1
     return limit

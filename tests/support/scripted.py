@@ -17,7 +17,10 @@ A prompt may carry directives, [[tokens=50 itl=10 tag=abc]], which override the 
   close=K                            the connection is closed after K tokens, in mid-body
   cut=K                              the body ends properly after K tokens, but no last event came
   malformed=K, error=K               an event that is no JSON, or an error event, after K tokens
+  slow=K                             from K tokens on the next one takes 300 ms each time
+  held=K                             silence after K tokens, until it is let go
 A fault strikes when the count passes K, so an attempt that begins at token K or later is spared.
+POST /go {} lets all go on that are held, or those of a tag; with {"kind": "reset"} they meet that fault there.
 POST /fault {"kind": "die", "after": 3, "times": 1} does the same to the next requests, without a directive; with
 "tag": "abc" to the next ones of that tag, whatever others come between.
 """
@@ -39,6 +42,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -46,7 +50,8 @@ import uvloop
 
 FIRST_ID = 100_000
 _DIRECTIVE = re.compile(r"\[\[([^\]]*)\]\]")
-_FAULTS = ("die", "hang", "reset", "close", "cut", "malformed", "error")
+_FAULTS = ("die", "hang", "reset", "close", "cut", "malformed", "error", "slow", "held")
+_SLOW_S = 0.3
 _TICK_S = 0.001
 
 
@@ -140,8 +145,7 @@ class Stream:
             # Its reader is slow: make nothing that nobody takes.
             self.engine.schedule(now_s + 0.005, self)
             return
-        if self.fault and self.predicted + self.start >= self.fault_after:
-            self._strike()
+        if self.fault and self.predicted + self.start >= self.fault_after and self._strike():
             return
         if self.next >= self.total:
             self._end("eos")
@@ -246,12 +250,21 @@ class Stream:
         else:
             self.connection.reply(200, last)
 
-    def _strike(self) -> None:
+    def _strike(self) -> bool:
+        """Meet the fault; whether that was all for now."""
         fault, self.fault = self.fault, ""
         if fault == "die":
             os._exit(137)
-        if fault == "hang":
-            return
+        if fault == "slow":
+            self.itl_s = _SLOW_S
+            return False
+        if fault == "held":
+            self.engine.held.append(self)
+        elif fault != "hang":
+            self._break(fault)
+        return True
+
+    def _break(self, fault: str) -> None:
         self.engine.release(self)
         if fault == "reset":
             self.connection.reset()
@@ -266,6 +279,25 @@ class Stream:
             error = {"error": {"code": 500, "message": "scripted", "type": "server_error"}}
             self.connection.event(json.dumps(error).encode())
             self.connection.close_stream()
+
+
+def steps_taken(monkeypatch: Any) -> list[float]:
+    """How long engines of this process really take from each token to the next: the list grows as they work.
+
+    On a busy machine that is more than they are told.
+    """
+    taken_s: list[float] = []
+    last_at: dict[Stream, float] = {}
+    step = Stream.step
+
+    def watched(stream: Stream, now_s: float) -> None:
+        if stream in last_at:
+            taken_s.append(now_s - last_at[stream])
+        last_at[stream] = now_s
+        step(stream, now_s)
+
+    monkeypatch.setattr(Stream, "step", watched)
+    return taken_s
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -346,6 +378,8 @@ class Connection(asyncio.Protocol):
         if self.stream is not None:
             self.engine.counters.requests_cancelled_total += 1
             self.engine.release(self.stream)
+            if self.stream in self.engine.held:
+                self.engine.held.remove(self.stream)
             self.stream = None
 
     def pause_writing(self) -> None:
@@ -423,6 +457,7 @@ class ScriptedEngine:
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
         self._faults: list[tuple[str, int, str]] = []
+        self.held: list[Stream] = []
         self._ready_s = 0.0
         self.url = ""
 
@@ -462,6 +497,13 @@ class ScriptedEngine:
             raise ValueError(f"no fault is called {kind}")
         self._faults.extend([(kind, after, tag)] * times)
 
+    def go(self, kind: str = "", tag: str = "") -> None:
+        """Let those that are held, of ``tag`` if it is given, go on or meet a fault."""
+        for stream in [stream for stream in self.held if tag in ("", stream.tag)]:
+            self.held.remove(stream)
+            stream.fault, stream.fault_after = kind, 0
+            self.schedule(time.monotonic(), stream)
+
     def fault_of(self, wishes: dict[str, str], start: int) -> tuple[str, int]:
         for kind in _FAULTS:
             if kind in wishes and start < max(1, int(wishes[kind])):
@@ -490,6 +532,10 @@ class ScriptedEngine:
         elif path == "/fault":
             wish = json.loads(body)
             self.fault(wish["kind"], int(wish.get("after", 0)), int(wish.get("times", 1)), wish.get("tag", ""))
+            connection.reply(200, {})
+        elif path == "/go":
+            wish = json.loads(body)
+            self.go(wish.get("kind", ""), wish.get("tag", ""))
             connection.reply(200, {})
         elif wire is not None:
             self._generate(connection, wire, json.loads(body))
@@ -565,7 +611,7 @@ class ScriptedEngine:
             "requests_processing": len(self._busy), "requests_deferred": len(self._waiting),
             "prompt_tokens_total": c.prompt_tokens_total, "tokens_predicted_total": c.tokens_predicted_total,
             "n_decode_total": c.n_decode_total, "requests_cancelled_total": c.requests_cancelled_total,
-            "requests_total": c.requests_total,
+            "requests_total": c.requests_total, "requests_held": len(self.held),
         }  # fmt: skip
         return "".join(f"# TYPE llamacpp:{name} gauge\nllamacpp:{name} {value}\n" for name, value in values.items())
 

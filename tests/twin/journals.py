@@ -11,6 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.support.replacing import replace
+
 from underlay.control import journal
 from underlay.control.journal import Entry, Header
 from underlay.domain.policy import DeskSettings, ModelPolicy
@@ -43,7 +45,7 @@ class Recorder:
         self.entries: list[Entry] = []
         self.platform = Platform(self.kernel, self.settings, {}, self._ended, link_tokens=BLOCK_TOKENS)
         self._handle = self.platform.desk.handle
-        self.platform.desk.handle = self._write_down
+        replace(self.platform.desk, "handle", self._write_down)
         self.answers: dict[str, float] = {}
         self.ended: list[tuple[Call, str, float]] = []
         rules = SlotRules(slots=SLOTS, slot_tokens=CONTEXT_TOKENS, step_tokens=512, link_tokens=BLOCK_TOKENS)

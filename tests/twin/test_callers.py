@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.replacing import replace
 
 from underlay.domain.policy import DeskSettings, ModelPolicy
 from underlay.physics import profiles
@@ -55,7 +56,7 @@ class World:
             platform = self.platforms[region] = Platform(self.kernel, settings, {}, self._ended, name=region)
             platform.add(Modelled(f"{region}-1", "m", PagedRules(blocks=2000), TIMES))
             platform.start(0.0, f"{region}-1")
-            platform.arrive = self._noting(platform)
+            replace(platform, "arrive", self._noting(platform))
         crowds = [Scripted(*times)]
         self.callers = Callers(self.kernel, self.platforms, crowds, door, duration_s=100.0, model="m")
 

@@ -16,7 +16,7 @@ from underlay.domain.answer import Usage
 from underlay.domain.errors import DeadlinePassed, LimitReached, Overloaded, UnderlayError
 from underlay.domain.policy import Band, DeskSettings
 
-from . import admission, identity, metering, recovery, routing
+from . import admission, appointments, identity, metering, recovery, routing
 from .agenda import Agenda
 from .caller_desk import CallerDesk
 from .effects import (
@@ -69,19 +69,7 @@ class Desk:
         self.keys, self.accounts = self._callers.keys, self._callers.accounts
         self.requests = Requests(settings.idempotency_s, settings.idempotency_max)
         self.desks: dict[str, ModelDesk] = {}  # by model
-        self.agenda = Agenda(
-            {
-                "expire": lambda ticket, at: ticket.state == "waiting" and ticket.until == at,
-                "retry": lambda ticket, at: ticket.state == "waiting" and ticket.not_before == at,
-                "forgive": lambda replica, at: replica.state == "suspect" and replica.suspect_until == at,
-                "ramp": lambda replica, _: replica.state == "ready" and replica.ramp_from is not None,
-                "drain": lambda replica, at: replica.state == "draining" and replica.drain_until == at,
-                "deadline": lambda ticket, _: ticket.state == "running" and not ticket.seen,
-                "guest": lambda model, at: model.line.size > 0 and model.kept_until == at,
-                "revoke": self._callers.is_to_be_revoked,
-                "hedge": lambda model, at: model.hedger.next_at() is not None and model.hedger.next_at() <= at,
-            }
-        )
+        self.agenda = Agenda({**appointments.STAND, "revoke": self._callers.is_to_be_revoked})
         self._appointed = self.agenda.heap
         self._fleet = fleet = ReplicaDesk(self)
         self.replicas = fleet.replicas

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from .fading import FadingLine
 
 if TYPE_CHECKING:
@@ -188,7 +186,7 @@ class Replica:
         return (pace.base_s + (self.prefill_tokens + uncached_tokens) * pace.token_s) * (self.load + 1)
 
 
-class Lease(Struct, eq=False):
+class Lease:
     """One attempt's claim on a replica. Taken and given back through the ``Pool``, once each.
 
     ``ahead_tokens`` are the uncached prompt tokens that the replica had to compute before its first token, its
@@ -196,16 +194,42 @@ class Lease(Struct, eq=False):
     as no token has come, at ``first_at``.
     """
 
-    replica: Replica
-    attempt: int
-    at: float
-    strands: int
-    uncached_tokens: int
-    cached_tokens: int
-    ahead_tokens: int
-    cost: float
-    first_at: float
-    prefilling: bool = True
+    __slots__ = (
+        "ahead_tokens",
+        "at",
+        "attempt",
+        "cached_tokens",
+        "cost",
+        "first_at",
+        "prefilling",
+        "replica",
+        "strands",
+        "uncached_tokens",
+    )
+
+    def __init__(
+        self,
+        replica: Replica,
+        attempt: int,
+        at: float,
+        strands: int,
+        uncached_tokens: int,
+        cached_tokens: int,
+        ahead_tokens: int,
+        cost: float,
+        first_at: float,
+        prefilling: bool = True,
+    ) -> None:
+        self.replica = replica
+        self.attempt = attempt
+        self.at = at
+        self.strands = strands
+        self.uncached_tokens = uncached_tokens
+        self.cached_tokens = cached_tokens
+        self.ahead_tokens = ahead_tokens
+        self.cost = cost
+        self.first_at = first_at
+        self.prefilling = prefilling
 
 
 class Pool:

@@ -6,21 +6,22 @@ those are. It refuses to know names, prices and what runs.
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from .budgets import Purse
 from .limits import Meter, Receipt
 
 
-class Reservation(Struct, eq=False):
+class Reservation:
     """What one open request has reserved, in tokens and pico-dollars; ``Holding.extend`` makes it more.
 
     ``receipts`` is what its tokens were taken from, for correcting them.
     """
 
-    tokens: int
-    pico_usd: int
-    receipts: list[Receipt] | None = None
+    __slots__ = ("pico_usd", "receipts", "tokens")
+
+    def __init__(self, tokens: int, pico_usd: int, receipts: list[Receipt] | None = None) -> None:
+        self.tokens = tokens
+        self.pico_usd = pico_usd
+        self.receipts = receipts
 
 
 class Holding:

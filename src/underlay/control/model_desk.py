@@ -125,10 +125,10 @@ class ModelDesk:
         """Estimate what the request will take, and find its beginning's place in the index."""
         arrived, size = ticket.arrived, self.size
         ticket.prompt_tokens = prompt = int(size.base + size.slope * arrived.prompt_bytes) + 1
-        answer = self.completion_tokens
+        answer = int(self.completion_tokens)
         if arrived.max_tokens is not None and arrived.max_tokens < answer:
             answer = arrived.max_tokens
-        ticket.cost = expected_cost(prompt, int(answer)) * arrived.strands
+        ticket.cost = expected_cost(prompt, answer) * arrived.strands
         ticket.chain = chain(ticket.standing.root, arrived.blocks) if arrived.blocks else []
 
     def waiting(self) -> int:

@@ -26,6 +26,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 #: How many numbers of tokens are kept with what was found in the table for them.
 _KEPT_TOKENS = 1 << 16
@@ -107,6 +108,9 @@ class StepCoefficients:
     def __post_init__(self) -> None:
         if min(self.decode.values_s[0], self.mixed.values_s[0]) <= 0.0:
             raise ValueError("A step takes some time: the tables must hold numbers above 0.")
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> StepCoefficients:
+        return self  # it never changes: engines of the same kind share it, and so do copies of their world
 
     def batches_s(self, sequences: int) -> Sequence[float]:
         """The part of a decode-only step that depends on the batch alone, for each batch up to that many.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from itertools import islice
 from random import Random
 from typing import Any
 
@@ -34,16 +33,12 @@ class Stream:
         return next(self._calls, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
-        copy = object.__new__(Stream)
-        memo[id(self)] = copy
-        copy.crowd = self.crowd  # what changes during a run lies in iterators and calls
-        copy.dice = deepcopy(self.dice, memo)
-        copy._beginning = self._beginning
-        copy._drawn = self._drawn
+        """The same crowd, called on by dice that begin and go on alike: iterators themselves cannot be copied."""
         draws = Random()  # noqa: S311 -- it must repeat
         draws.setstate(self._beginning)
-        copy._calls = self.crowd.calls(draws)
-        next(islice(copy._calls, self._drawn, self._drawn), None)
+        copy = memo[id(self)] = Stream(self.crowd, draws, deepcopy(self.dice, memo))
+        for _ in range(self._drawn):
+            copy.next_call()
         return copy
 
 

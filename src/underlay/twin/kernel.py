@@ -11,17 +11,20 @@ a snapshot is a copy of it, and running both gives the same end.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from copy import deepcopy
 from hashlib import blake2b
 from heapq import heappop, heappush
 from math import inf
 from random import Random
 from struct import Struct
-from typing import Any
+from types import BuiltinMethodType, ModuleType
+from typing import Any, TypeVar
 
 #: What is to be done at a time with what; the time it returns, if any, is when to do it again.
 Action = Callable[[float, Any], float | None]
+
+Copied = TypeVar("Copied")
 
 _NOTE = Struct("<dqq")
 _FOLD_BYTES = 1 << 16  # notes are hashed by the page: one digest for each would cost more than what it notes
@@ -119,4 +122,26 @@ class Kernel:
 
     def snapshot(self) -> Kernel:
         """The world as it is now, to be run on apart. Actors must be objects, no closures or running generators."""
-        return deepcopy(self)
+        return copied(self)
+
+
+def copied(world: Copied) -> Copied:
+    """A copy of all that belongs to it, to be run on apart.
+
+    ``deepcopy`` copies a method with its owner, but takes those of classes in C for functions and shares them: a
+    copy's ``list.append`` would still add to the original's list, and nothing compiled could be copied at all.
+    """
+    copiers = copy._deepcopy_dispatch  # type: ignore[attr-defined]  # noqa: SLF001 -- there is no public way
+    usual = copiers[BuiltinMethodType]
+    copiers[BuiltinMethodType] = _copied_method
+    try:
+        return copy.deepcopy(world)
+    finally:
+        copiers[BuiltinMethodType] = usual
+
+
+def _copied_method(method: Any, memo: dict[int, Any]) -> Any:
+    owner = method.__self__
+    if owner is None or isinstance(owner, ModuleType):
+        return method
+    return getattr(copy.deepcopy(owner, memo), method.__name__)

@@ -10,7 +10,6 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -19,6 +18,7 @@ from underlay.domain.policy import DeskSettings
 
 from .assembly import Assembly
 from .callers import Callers
+from .kernel import copied
 from .records import Account, RunResult
 from .sampling import Sampled, Sampler
 from .scenario import Scenario
@@ -144,7 +144,7 @@ class Simulation:
         deepest = sys.getrecursionlimit()
         sys.setrecursionlimit(max(deepest, _COPIED_DEPTH))
         try:
-            return deepcopy(self)
+            return copied(self)
         finally:
             sys.setrecursionlimit(deepest)
 

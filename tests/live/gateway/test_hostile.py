@@ -175,7 +175,7 @@ WRONG = {
 @pytest.mark.parametrize(
     ("dialect", "wrong"),
     [(dialect, wrong) for dialect in DIALECTS for wrong in WRONG[dialect.name]],
-    ids=lambda value: getattr(value, "name", None) or json.dumps(value)[:40].replace(MARK, "word"),
+    ids=lambda value: getattr(value, "name", None) or json.dumps(value).replace(MARK, "word")[:40],
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_wrong_values(platform, dialect, wrong, stream):

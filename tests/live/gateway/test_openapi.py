@@ -19,7 +19,7 @@ from tests.support.platform import running_platform
 from underlay.console.openapi import document
 
 CHECKS = [content_type_conformance, status_code_conformance, response_schema_conformance]
-EXAMPLES = 5
+EXAMPLES = 3
 DOCUMENT = document("0", "http://127.0.0.1:1", "http://127.0.0.1:2")
 OPERATIONS = [
     (method.upper(), path)

@@ -14,8 +14,6 @@ from heapq import nsmallest
 from itertools import islice
 from math import inf
 
-from msgspec import Struct
-
 from underlay.control.dice import Dice
 from underlay.control.fleet import LOOK_AT, SCAN_MAX, Pool, Replica
 from underlay.control.prefixes import PrefixIndex
@@ -42,16 +40,19 @@ class Ask:
         self.session = session
 
 
-class Choice(Struct):
+class Choice:
     """Who gets it, how many of its prompt's tokens should be cached there, and why, for people.
 
     ``depth`` is how many blocks of the prompt it is known to hold at least; 0 where that was not looked at.
     """
 
-    replica: Replica
-    cached_tokens: int
-    why: str
-    depth: int = 0
+    __slots__ = ("cached_tokens", "depth", "replica", "why")
+
+    def __init__(self, replica: Replica, cached_tokens: int, why: str, depth: int = 0) -> None:
+        self.replica = replica
+        self.cached_tokens = cached_tokens
+        self.why = why
+        self.depth = depth
 
 
 class Policy(ABC):
