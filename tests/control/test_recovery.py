@@ -226,7 +226,7 @@ def test_a_replica_that_became_far_slower_than_its_pool_is_named_with_both_times
     measured(pool, USUAL, seconds=10)
     assert [outlier(pool, replica) for replica in pool.members.values()] == [""] * 4
     measured(pool, {"r4": 60.0}, NOW_S + 20)
-    assert outlier(pool, pool.members["r4"]) == "it takes 60 ms between tokens, its pool 11 ms"
+    assert outlier(pool, pool.members["r4"]) == "with as much work as usual it takes 60 ms a token, its pool 11 ms"
     assert outlier(pool, pool.members["r1"]) == ""
 
 
@@ -241,6 +241,17 @@ def test_when_all_become_slow_together_none_is_an_outlier():
     measured(pool, USUAL, seconds=10)
     measured(pool, {name: each * 6 for name, each in USUAL.items()}, NOW_S + 20)
     assert [outlier(pool, replica) for replica in pool.members.values()] == [""] * 4
+
+
+def test_the_first_to_fill_up_in_a_surge_is_slower_but_not_sick():
+    pool = pool_of(4)
+    measured(pool, USUAL, seconds=10)
+    for number in range(21):  # six times the work, six times as long from one token to the next
+        pool.members["r1"].limit.decoded(0.060, 6000.0, NOW_S + 20 + number / 20)
+    assert outlier(pool, pool.members["r1"]) == ""
+    for number in range(21):  # four times as long as that is more than its work explains
+        pool.members["r1"].limit.decoded(0.240, 6000.0, NOW_S + 30 + number / 20)
+    assert outlier(pool, pool.members["r1"])
 
 
 def test_two_replicas_have_no_median():

@@ -49,7 +49,8 @@ class Signal:
 
     ``recent`` is the median of the last whole window, ``closed_at`` its time (0: none yet), ``gradient`` its
     judgement: 1 is good, less says how much to shrink. A value may grow in proportion to the work in flight, as
-    then as much is done per second as before: a batch that fills up is no degradation.
+    then as much is done per second as before: a batch that fills up is no degradation. ``steady`` is the median
+    without such growth.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Signal:
         "crest",
         "gradient",
         "recent",
+        "steady",
         "usual",
     )
 
@@ -73,7 +75,7 @@ class Signal:
         self._usual_cost = 1.0
         self.crest = 0.0  # most work in flight in this window, or in the last one
         self.closed_at = 0.0
-        self.recent = 0.0
+        self.recent = self.steady = 0.0
         self.usual = 0.0
         self.gradient = 1.0
 
@@ -100,7 +102,7 @@ class Signal:
     def _close(self, at: float) -> None:
         samples = self._samples
         samples.sort()
-        short = samples[len(samples) // 2]
+        self.steady = short = samples[len(samples) // 2]
         batch = max(1.0, self._cost_sum / len(samples))
         self.recent = short * max(1.0, batch / self._usual_cost) if self._windows else short
         self.closed_at = at
@@ -138,6 +140,11 @@ class Limit:
     def itl_s(self) -> float:
         """The time between tokens in the last whole window; 0 while there is none."""
         return self._itl.recent
+
+    @property
+    def steady_itl_s(self) -> float:
+        """The same, as it would have been with no more work in flight than usual."""
+        return self._itl.steady
 
     @property
     def itl_at(self) -> float:

@@ -184,26 +184,27 @@ def outlier(pool: Pool, replica: Replica) -> str:
     """Say why a replica is sick by its own measurements, or "".
 
     Its time between tokens is far above its pool's median and above what is usual for itself: a small accelerator
-    among large ones is slow, not sick, and routing knows how slow. What was measured before it last came back does
-    not count. Costs next to nothing unless the replica has become slower.
+    among large ones is slow, not sick, and routing knows how slow. Nor is one that is busier than usual: in a surge
+    the first to fill up would be sent away, then those that get its work. What was measured before it last came
+    back does not count. Costs next to nothing unless the replica has become slower.
     """
     limit = replica.limit
     if limit is None or replica.state != "ready" or limit.itl_at <= replica.suspect_until:
         return ""
-    itl_s = limit.itl_s
+    itl_s = limit.steady_itl_s
     if itl_s <= _SLOWER_THAN_USUAL * limit.usual_itl_s:
         return ""
     peers = [
-        member.limit.itl_s
+        member.limit.steady_itl_s
         for member in pool.members.values()
-        if member.state == "ready" and member.limit is not None and member.limit.itl_s > 0.0
+        if member.state == "ready" and member.limit is not None and member.limit.steady_itl_s > 0.0
     ]
     if len(peers) < _PEERS_MIN:
         return ""
     median_s = sorted(peers)[(len(peers) - 1) // 2]
     if itl_s <= _SLOWER_THAN_POOL * median_s:
         return ""
-    return f"it takes {itl_s * 1000:.0f} ms between tokens, its pool {median_s * 1000:.0f} ms"
+    return f"with as much work as usual it takes {itl_s * 1000:.0f} ms a token, its pool {median_s * 1000:.0f} ms"
 
 
 def ramp(replica: Replica, pool: Pool, settings: DeskSettings, at: float) -> float | None:
