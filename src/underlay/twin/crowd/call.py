@@ -5,7 +5,7 @@ The length of the answer is in it: only the modelled world knows that, no decisi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Literal, Protocol
 
@@ -90,6 +90,34 @@ class Call:
 
     def __repr__(self) -> str:
         return f"Call({self.at:.3f} s, {self.prompt_tokens}+{self.output_tokens} tokens, {self.tenant!r})"
+
+
+#: Tenant, band, model, tokens and links of the system prompt, and patience, as ``tenants.Caller`` has them.
+Who = tuple[str, str, str, int, tuple[int, ...], float | None]
+
+
+def calls_of(
+    region: str, times: list[float], prompts: list[int], outputs: list[int], callers: Iterable[Who]
+) -> list[Call]:
+    """Calls out of a region at these times, as long as this, by these callers."""
+    made = []
+    for at, prompt, output, (tenant, band, model, prefix_tokens, links, deadline_s) in zip(
+        times, prompts, outputs, callers, strict=True
+    ):
+        made.append(
+            Call(
+                at,
+                prompt + prefix_tokens,
+                output,
+                model=model,
+                tenant=tenant,
+                region=region,
+                links=links,
+                band=band,
+                deadline_s=deadline_s,
+            )
+        )
+    return made
 
 
 class Crowd(Protocol):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from . import tenants as who
 from .arrivals import Arrivals
-from .call import Call
+from .call import Call, calls_of
 from .lengths import Lengths
 from .merge import Merged
 from .section import CrowdSection, demand, generators
@@ -51,23 +51,10 @@ class OpenLoop(CrowdSection, frozen=True):
 
     def _made(
         self, times: list[float], mix: Mix, for_lengths: np.random.Generator, for_tenants: np.random.Generator
-    ) -> Iterator[Call]:
+    ) -> list[Call]:
         prompts, outputs = self.lengths.draw(len(times), for_lengths)
         callers = mix.draw(len(times), for_tenants)
-        region = self.region
-        for at, prompt, output, caller in zip(times, prompts.tolist(), outputs.tolist(), callers, strict=True):
-            tenant, band, model, prefix_tokens, links, deadline_s = caller
-            yield Call(
-                at,
-                prompt + prefix_tokens,
-                output,
-                model=model,
-                tenant=tenant,
-                region=region,
-                links=links,
-                band=band,
-                deadline_s=deadline_s,
-            )
+        return calls_of(self.region, times, prompts.tolist(), outputs.tolist(), callers)
 
     def rate_per_s(self, at: float) -> float:
         """Calls a second at that time."""
@@ -76,7 +63,7 @@ class OpenLoop(CrowdSection, frozen=True):
     def sample(self, count: int, dice: Random) -> list[Call]:
         """So many typical calls."""
         mix = Mix(self.tenants, self.model, self.link_tokens)
-        return list(self._made([0.0] * count, mix, *generators(dice, 2)))
+        return self._made([0.0] * count, mix, *generators(dice, 2))
 
     def check(self) -> None:
         """Read the lengths, if they are recorded."""
