@@ -1,9 +1,11 @@
 """The clock of the modelled world: what happens next, by whose chance, and what it leaves behind.
 
-One heap of appointments, one time. Appointments at the same time are kept in the order of ``rank``, then in that in
-which they were made, so a run is the same on every machine. Chance comes from streams by name, so that what is
-added to one subsystem changes the throws of no other. The trace folds whatever is noted into one hash: equal seeds
-give equal hashes, and a hash that differs says that something depended on more than the seed.
+One book of appointments, one time. Appointments at the same time are kept in the order of ``rank``, then in that in
+which they were made, so a run is the same on every machine. A heap holds those of the current slice of time only;
+later ones wait unsorted, by slice: with many thousands, every step down through one heap is a cache miss. Chance
+comes from streams by name, so that what is added to one subsystem changes the throws of no other. The trace folds
+whatever is noted into one hash: equal seeds give equal hashes, and a hash that differs says that something depended
+on more than the seed.
 
 An appointment is a bound method (or function) and what to hand it. So the kernel with all its actors is data:
 a snapshot is a copy of it, and running both gives the same end.
@@ -14,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from hashlib import blake2b
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from random import Random
 from struct import Struct
@@ -26,7 +28,12 @@ Action = Callable[[float, Any], float | None]
 
 Copied = TypeVar("Copied")
 
+#: When, its rank, its number, what to do and with what.
+Appointment = tuple[float, int, int, Action, Any]
+
 _NOTE = Struct("<dqq")
+#: Slices of a second: some ten to a thousand appointments in each, from sixteen replicas to ten thousand.
+_SLICES = 64.0
 _FOLD_BYTES = 1 << 16  # notes are hashed by the page: one digest for each would cost more than what it notes
 
 
@@ -57,9 +64,21 @@ class Trace:
 
 
 class Kernel:
-    """The heap clock. ``at`` is now, in seconds from 0; ``check``, if given, runs after everything that happens."""
+    """The clock. ``at`` is now, in seconds from 0; ``check``, if given, runs after everything that happens."""
 
-    __slots__ = ("_count", "_heap", "_seed", "_streams", "at", "check", "events", "trace")
+    __slots__ = (
+        "_count",
+        "_ends_at",
+        "_heap",
+        "_later",
+        "_seed",
+        "_slices",
+        "_streams",
+        "at",
+        "check",
+        "events",
+        "trace",
+    )
 
     def __init__(self, seed: int, check: Callable[[], None] | None = None) -> None:
         self.at = 0.0
@@ -68,7 +87,10 @@ class Kernel:
         self.trace = Trace()
         self._seed = seed
         self._streams: dict[str, Random] = {}
-        self._heap: list[tuple[float, int, int, Action, Any]] = []
+        self._heap: list[Appointment] = []  # those before ``_ends_at``
+        self._ends_at = 0.0
+        self._later: dict[int, list[Appointment]] = {}
+        self._slices: list[int] = []  # which there are of these, as a heap
         self._count = 0
 
     def stream(self, name: str) -> Random:
@@ -87,11 +109,36 @@ class Kernel:
         if not self.at <= at < inf:
             raise ValueError(f"It is {self.at:g} s: nothing can be arranged for {at:g} s.")
         self._count = count = self._count + 1
-        heappush(self._heap, (at, rank, count, action, what))
+        if at < self._ends_at:
+            heappush(self._heap, (at, rank, count, action, what))
+        else:
+            self._put_off((at, rank, count, action, what))
+
+    def _put_off(self, appointment: Appointment) -> None:
+        """Keep one that is not for the current slice."""
+        number = int(appointment[0] * _SLICES)
+        later = self._later.get(number)
+        if later is None:
+            self._later[number] = [appointment]
+            heappush(self._slices, number)
+        else:
+            later.append(appointment)
+
+    def _go_on(self, until: float) -> bool:
+        """Turn to the next slice in which there is something; false if there is none by then."""
+        if not self._slices or self._slices[0] / _SLICES > until:
+            return False
+        number = heappop(self._slices)
+        self._heap = self._later.pop(number)
+        self._ends_at = (number + 1) / _SLICES  # exact, as slices of a second are a power of two
+        heapify(self._heap)
+        return True
 
     def next_at(self) -> float:
         """When something happens next; infinity if nothing does."""
-        return self._heap[0][0] if self._heap else inf
+        if self._heap:
+            return self._heap[0][0]
+        return min(self._later[self._slices[0]])[0] if self._slices else inf
 
     def run(self, until: float = inf) -> None:
         """Let happen what is due by ``until``, and what comes of it; then it is ``until``, if that is a time."""
@@ -99,7 +146,8 @@ class Kernel:
         check = self.check
         events = 0
         try:
-            while heap:
+            while heap or self._go_on(until):
+                heap = self._heap
                 appointment = heappop(heap)
                 at, rank, _, action, what = appointment
                 if at > until:
@@ -112,7 +160,10 @@ class Kernel:
                     if again_at < at:
                         raise ValueError(f"It is {at:g} s: nothing can be done again at {again_at:g} s.")
                     self._count = count = self._count + 1
-                    heappush(heap, (again_at, rank, count, action, what))
+                    if again_at < self._ends_at:
+                        heappush(heap, (again_at, rank, count, action, what))
+                    else:
+                        self._put_off((again_at, rank, count, action, what))
                 if check is not None:
                     check()
         finally:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from heapq import heapify
 from math import sqrt
 
 import pytest
-from tests.twin.world.worlds import World, region
+from tests.twin.world.worlds import World, call_off, region
 
 from underlay.physics.failure_rates import FailureRate, Repair, failure_rates
 from underlay.twin.world.failures import Failures
@@ -43,8 +42,7 @@ def test_all_is_back_when_nothing_breaks_any_more():
     world, failures = world_of(factor=300.0)
     world.kernel.run(100 * HOUR_S)
     failures.rates, failures._sums = (), []
-    world.kernel._heap = [entry for entry in world.kernel._heap if entry[3] != failures._strike]
-    heapify(world.kernel._heap)
+    call_off(world.kernel, failures._strike)
     world.kernel.run()
     assert set(world.states.values()) == {"up"}
     assert not any(world.placement.is_out(server) for server in range(128))

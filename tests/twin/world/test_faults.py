@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.twin.world.worlds import World
+from tests.twin.world.worlds import World, arranged
 
 from underlay.physics.round_trips import LAST_MILE_S
 from underlay.twin.world.faults import KINDS, Fault, Faults
@@ -121,7 +121,7 @@ def test_equal_seeds_strike_the_same_and_a_snapshot_goes_on_alike():
     world = play(bad, Fault("outage", 20.0, "east", 500.0), until=15.0)
     world.kernel.call(15.0, world.happened, "self")
     twin = world.kernel.snapshot()
-    copied = next(action.__self__ for _, _, _, action, what in twin._heap if what == "self")
+    copied = next(action.__self__ for _, _, _, action, what in arranged(twin) if what == "self")
     world.kernel.run()
     assert copied.log != world.log
     twin.run()

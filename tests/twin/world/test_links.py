@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.control.builders import quick
+from tests.twin.world.worlds import arranged
 
 from underlay.domain.errors import NotFound
 from underlay.twin.kernel import Kernel
@@ -182,7 +183,7 @@ def test_a_snapshot_runs_on_apart_and_ends_alike():
     kernel.run(3.0)
     kernel.call(3.0, ends.end, "self")  # so that the copy can be reached
     twin = kernel.snapshot()
-    copied = next(action.__self__ for _, _, _, action, what in twin._heap if what == "self")
+    copied = next(action.__self__ for _, _, _, action, what in arranged(twin) if what == "self")
     kernel.run()
     assert copied.at == {}
     twin.run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from underlay.twin.kernel import Kernel
 from underlay.twin.world.fabric import Fabric, LinkRates
 from underlay.twin.world.links import Links
@@ -83,3 +85,14 @@ class World:
     def done(self, what: str) -> list[tuple[float, str, object]]:
         """When, to whom and how a verb was used."""
         return [(at, to, how) for at, verb, to, how in self.log if verb == what]
+
+
+def arranged(kernel: Kernel) -> list:
+    """All appointments that there are, in no order."""
+    return [*kernel._heap, *(each for later in kernel._later.values() for each in later)]
+
+
+def call_off(kernel: Kernel, action) -> None:
+    """Forget every appointment for this; the others are all in the heap then."""
+    kernel._heap = sorted(each for each in arranged(kernel) if each[3] != action)
+    kernel._later, kernel._slices, kernel._ends_at = {}, [], inf
