@@ -17,18 +17,12 @@ class House:
         self.platform, self.replicas = platform, replicas
 
     def learn(self, text):
-        """Enough quick answers to prompts as long that a late one is noticed; returns who answered the last."""
+        """Enough quick answers to prompts as long that a late one is noticed."""
         body = DIALECTS[0].body("[[tokens=1]]".ljust(len(text), "x"), stream=False)
         data = http("/v1/chat/completions", body, key=self.platform.key)
         with Client(self.platform.address) as client:
             for _ in range(60):
                 assert client.send(data).answer().status == 200
-            before = self.asked()
-            assert client.send(data).answer().status == 200
-        return next(name for name, count in self.asked().items() if count > before[name])
-
-    def asked(self):
-        return {f"m/{n}": replica.count("tokens_predicted_total") for n, replica in enumerate(self.replicas)}
 
     def hedged(self, dialect, tokens, then, *, stream=True):
         """One request that is hedged; returns its journey.
@@ -37,27 +31,36 @@ class House:
         asked first, and the copy's.
         """
         text = f"[[tokens={tokens} itl=1 held=0]]"
-        first = self.learn(text)
-        asked_first, copy = (
-            self.replicas[int(name[-1])] for name in sorted(self.asked(), key=lambda n: n != first)
-        )
+        self.learn(text)
+        # Equal prompts go to the same one first: what became of the last says where the next one goes.
+        before = self.once(dialect, text, tokens, lambda: [replica.go() for replica in self.replicas], stream)
+        first, copy = (self.replicas[int(route["who"][-1])] for route in self.routes(before))
+        journey = self.once(dialect, text, tokens, lambda: then(first, copy), stream)
+        assert self.routes(journey)[0]["who"] == self.routes(before)[0]["who"]
+        return journey
+
+    def once(self, dialect, text, tokens, when_held, stream):
+        """Ask once, and let the engines speak when both are asked."""
         with ThreadPoolExecutor(1) as caller:
             asking = caller.submit(ask, self.platform, dialect, text, stream=stream)
             eventually(lambda: all(replica.held() for replica in self.replicas))
-            then(asked_first, copy)
+            when_held()
             answer, said = asking.result()
         assert (answer.status, answer.whole, said.error) == (200, True, None), answer
         assert said.text.lstrip() == words(tokens).lstrip()
         assert (said.completion_tokens, said.finish) == (tokens, dialect.stopped)
         journey = eventually(lambda: find(self.platform, answer.headers["x-request-id"]))
         assert journey["usage"]["completion_tokens"] == tokens
-        routes = [hop for hop in journey["hops"] if hop["name"] == "routing"]
-        assert len(routes) == journey["attempts"] == 2, journey["hops"]
-        assert routes[0]["who"] == first
-        assert "a hedge" in routes[1]["why"]
         eventually(lambda: sum(replica.busy() for replica in self.replicas) == 0)
         self.platform.wait_idle()
         return journey
+
+    def routes(self, journey):
+        """Where the request went, and where its copy."""
+        routes = [hop for hop in journey["hops"] if hop["name"] == "routing"]
+        assert len(routes) == journey["attempts"] == 2, journey["hops"]
+        assert "a hedge" in routes[1]["why"]
+        return routes
 
     def given(self, replica):
         """What the platform believes this engine to be at work on."""
@@ -70,7 +73,7 @@ def house(tmp_path_factory):
     with engines(2, slots=8, model="m") as replicas:
         settings = {
             "models": [model([replica.url for replica in replicas], slots=8)],
-            "desk": {"hedge_share": 1.0, "strikes_max": 1000, "explore_share": 0.0},
+            "desk": {"hedge_share": 1.0, "strikes_max": 1000, "routing": "consistent_hash"},
         }
         with running_platform(tmp_path_factory.mktemp("hedges"), settings) as platform:
             eventually(lambda: all(state == "ready" for state in states(platform).values()), 10)
