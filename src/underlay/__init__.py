@@ -21,7 +21,8 @@ The journey of a prompt, in the order of the rooms it passes:
    dialect; if the replica dies or falls silent, ``control.recovery`` sends the request on to another, which
    continues from exactly what was delivered; if the caller goes, the slot is freed.
 9. **Metering.** ``control.metering`` makes the one charge, from the engine's own counters; what was reserved
-   beyond it is given back; ``live.store`` books it exactly once, after the journal has it.
+   beyond it is given back; ``live.store`` books it exactly once, after the journal has it. What ``live.meters``
+   count ``ledger`` shares out beside the requests: whose joules they were, to the last one.
 10. **The journey itself** is kept: every hop with its milliseconds, tokens and reason, for ``underlay journey``
     and the pages of ``console``.
 

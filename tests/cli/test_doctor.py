@@ -76,6 +76,21 @@ def test_a_running_platform_is_asked(underlay, data_dir):
     assert "is not ready" in check["message"]
 
 
+def test_meters_are_told_and_a_controller_that_does_not_answer_is_doubtful(underlay, monkeypatch):
+    monkeypatch.setenv("UNDERLAY_METERS__RAPL", "off")
+    monkeypatch.setenv("UNDERLAY_METERS__NVML", "off")
+    checks = found(underlay)
+    assert checks["meter of host"]["verdict"] == "ok"
+    assert "off in the settings" in checks["meter of processors and memory"]["message"]
+    assert checks["energy of this host"]["message"].startswith("processor:engines; without")
+    with socket.socket() as silent:  # bound, and nobody listens
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("UNDERLAY_METERS__REDFISH__URL", f"https://127.0.0.1:{silent.getsockname()[1]}")
+        check = found(underlay)["meter of host"]
+    assert check["verdict"] == "warning"
+    assert "meters.redfish" in check["fix"]
+
+
 def test_a_clock_far_in_the_past_is_found():
     assert doctor._clock(lambda: 0.0).verdict == "failure"
 

@@ -174,7 +174,7 @@ def test_refusals_say_what_and_when_and_keep_the_request_id(open_page, public):
     expect(problem).to_contain_text("60 requests per minute are spent")
     expect(problem).to_contain_text("req_browser1")
     expect(problem.get_by_role("button", name="Try again in")).to_be_disabled()
-    expect(problem.get_by_role("button", name="Try again", exact=True)).to_be_enabled(timeout=4000)
+    expect(problem.get_by_role("button", name="Try again", exact=True)).to_be_enabled(timeout=20_000)
     ask(page, "full")
     expect(page.get_by_role("alert").last).to_contain_text("not your limit")
     ask(page, "break")

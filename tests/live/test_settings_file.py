@@ -148,6 +148,33 @@ def test_a_file_that_cannot_be_read_is_said_plainly(here):
             load(path, {}, {})
 
 
+@pytest.mark.parametrize(
+    ("redfish", "message"),
+    [
+        ("url: 'http://10.0.0.9'", "the password would cross the network in the clear"),
+        ("url: 10.0.0.9", "write https://ADDRESS"),
+        ("url: 'https://root:secret@10.0.0.9'", "write https://ADDRESS"),
+        ("url: 'https://'", "write https://ADDRESS"),
+        ("url: 'https://[10'", "meters.redfish.url"),
+        ("url: 'https://bmc:99999'", "meters.redfish.url"),
+        ("url: 'ftp://bmc', insecure: true", "write https://ADDRESS"),
+    ],
+)
+def test_a_controller_is_asked_over_https_and_its_user_is_no_part_of_the_address(redfish, message):
+    said = refused(f"meters: {{redfish: {{{redfish}}}}}")
+    assert message in said
+
+
+def test_meters_are_found_by_themselves_but_for_the_controller():
+    meters = load(
+        written("meters: {rapl: off, redfish: {url: 'https://bmc', password_file: p}}"), {}, {}
+    ).settings.meters
+    assert (meters.every_ms, meters.nvml, meters.rapl) == (250, "auto", "off")
+    assert meters.redfish.password_file.is_absolute()
+    assert Settings().meters.redfish.url is None
+    assert "meters.every_ms: must be 50 or more, not 10" in refused("meters: {every_ms: 10}")
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "public:\n", "\ufeffpublic:\n"])
 def test_an_empty_file_and_an_empty_section_are_fine(text):
     assert load(written(text), {}, {}).settings.public == Settings().public

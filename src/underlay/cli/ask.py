@@ -23,6 +23,7 @@ from underlay.live import locate
 
 STREAM_TIMEOUT_S = 600.0
 JOURNEY_WAIT_S = 1.5
+ENERGY_WAIT_S = 4.0
 STOP_TIMEOUT_S = 15.0
 
 
@@ -74,7 +75,7 @@ def command(
             if not as_json:
                 sys.stdout.write(_says.harmless(text) if sys.stdout.isatty() else text)
                 sys.stdout.flush()
-        journey = answer.journey()
+        journey = answer.journey(settled=as_json)
     if as_json:
         _says.result_json("ask", answer.fields(journey))
         return
@@ -160,11 +161,15 @@ class _Answer:
                 self._text.append(text)
                 yield text
 
-    def journey(self) -> dict[str, Any] | None:
-        """The journey, which is told a moment after the answer ends; ``None`` if nobody tells it."""
+    def journey(self, *, settled: bool) -> dict[str, Any] | None:
+        """The journey, which is told a moment after the answer ends; ``None`` if nobody tells it.
+
+        With ``settled`` it waits for the joules too, where there are any: for the meters' next window.
+        """
         if self._to.console_url is None or not self._request_id:
             return None
-        until_s = time.monotonic() + JOURNEY_WAIT_S
+        began_s = time.monotonic()
+        until_s = began_s + JOURNEY_WAIT_S
         while True:
             try:
                 found = _client.get(
@@ -175,8 +180,13 @@ class _Answer:
                     return None
             else:
                 # A journey that is still being written has no outcome yet.
-                if found.get("outcome") or time.monotonic() > until_s:
+                late = time.monotonic() > until_s
+                if late or (found.get("outcome") and not settled):
                     return dict(found)
+                energy = found.get("energy")
+                if found.get("outcome") and (energy is None or energy["status"] == "settled"):
+                    return dict(found)
+                until_s = max(until_s, began_s + ENERGY_WAIT_S)
             time.sleep(0.02)
 
     def fields(self, journey: dict[str, Any] | None) -> dict[str, Any]:
@@ -188,6 +198,7 @@ class _Answer:
             "finish_reason": self._finish,
             "usage": self._usage,
             "cost": self._cost,
+            "energy": None if journey is None else journey.get("energy"),
             "journey": journey,
         }
 

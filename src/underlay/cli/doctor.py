@@ -108,6 +108,7 @@ def _of_settings(settings: Settings) -> Iterator[Check]:
         path = model.engine.path
         if path is not None:
             yield _model_file(model.name, path)
+    yield from _meters(settings)
     yield _folder(folder)
     yield _disk(folder, bundled=bundled)
     target = None
@@ -182,6 +183,16 @@ def _model_file(name: str, path: Path) -> Check:
     if magic != b"GGUF":
         return Check(f"model {name}", "failure", f"{path} is not a GGUF file", "set models.N.engine.path")
     return Check(f"model {name}", "ok", f"{path}, {path.stat().st_size // 1_000_000} MB")
+
+
+def _meters(settings: Settings) -> Iterator[Check]:
+    """What can be said of energy here. A machine without meters is none the worse: what is told is modelled."""
+    from underlay.live.meters import ladder
+
+    found = ladder.look(settings.meters, tuple)  # no engines run here
+    for rung in found.rungs:
+        yield Check(f"meter of {rung.name}", "warning" if rung.wrong else "ok", rung.message, rung.fix)
+    yield Check("energy of this host", "ok", found.host_message)
 
 
 def _settings(config: Path | None, data_dir: Path | None, found: list[Settings]) -> Check:

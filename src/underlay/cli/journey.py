@@ -174,9 +174,24 @@ def _headline(journey: dict[str, Any]) -> list[str]:
         f"{_says.bold(_says.harmless(journey['id']))}  {_says.harmless(took)}",
         _says.harmless(" · ".join(facts)),
     ]
+    if journey.get("energy"):
+        lines.append(_says.harmless(_energy(journey["energy"])))
     if journey.get("ignored"):
         lines.append(_says.harmless(f"without effect here: {', '.join(journey['ignored'])}"))
     return lines
+
+
+def _energy(energy: dict[str, Any]) -> str:
+    """What it took, how that is known and by which meter."""
+    missing = f"; {energy['unmetered_s']:.1f} s of it unmetered" if energy["unmetered_s"] else ""
+    if energy["joules"] is None:
+        return f"energy: {'none metered' if energy['status'] == 'settled' else 'not metered yet'}{missing}"
+    off = energy["uncertainty_joules"]
+    about = "" if off is None else f" ± {off:.2g}"
+    waste = [f"{joules:.3g} J {name}" for name, joules in energy["accounts"].items() if name != "busy" and joules]
+    parts = f" (of it {', '.join(waste)})" if waste else ""
+    unsettled = ", provisional" if energy["status"] != "settled" else ""
+    return f"{energy['joules']:.3g}{about} J{parts}, {energy['method']}, {energy['meter']}{unsettled}{missing}"
 
 
 def _hop_lines(hop: dict[str, Any], end_ms: float, names: int) -> list[str]:

@@ -20,11 +20,31 @@ class Hop(Struct, frozen=True):
     tokens: int | None = None
 
 
+class RequestEnergy(Struct, frozen=True):
+    """The joules of a request, all its attempts together, by the meters of the host that it ran on.
+
+    ``joules`` is ``None`` while nothing of it is metered; ``provisional`` until the window of its end is closed.
+    ``uncertainty_joules`` is to either side, ``None`` if nobody knows; ``method`` measured, calibrated, modelled
+    or assumed; ``accounts`` what of it was on which account; ``unmetered_s`` how long it ran while a meter was
+    silent, which is in no joules.
+    """
+
+    status: str
+    joules: float | None = None
+    uncertainty_joules: float | None = None
+    method: str = ""
+    meter: str = ""
+    boundary: str = ""
+    accounts: dict[str, float] = {}
+    unmetered_s: float = 0.0
+
+
 class Journey(Struct, frozen=True):
     """The biography of a request, without a word of its text.
 
     ``outcome`` is ``finished``, ``client_gone``, ``refused`` or ``failed``; ``status`` the HTTP status;
-    ``at_s`` Unix time; ``money_usd`` an exact decimal string; ``attempts`` how many engines were asked.
+    ``at_s`` Unix time; ``money_usd`` an exact decimal string; ``attempts`` how many engines were asked;
+    ``energy`` is ``None`` where nothing was computed, or nothing is metered.
     """
 
     id: str
@@ -45,6 +65,7 @@ class Journey(Struct, frozen=True):
     trace_id: str = ""
     reason: str = ""
     ignored: tuple[str, ...] = ()
+    energy: RequestEnergy | None = None
 
 
 class ReplicaRow(Struct, frozen=True):

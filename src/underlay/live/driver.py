@@ -32,8 +32,10 @@ from underlay.control.effects import (
     WakeAt,
 )
 from underlay.control.events import AnyEvent, Probed, Tick
+from underlay.domain.answer import Usage
 from underlay.domain.policy import DeskSettings
 from underlay.domain.views import Journey
+from underlay.live.computed import Computed
 from underlay.live.engines.adapter import Adapter
 from underlay.live.engines.connections import Address, Pool
 from underlay.live.engines.slots import Slots
@@ -47,9 +49,14 @@ log = structlog.get_logger("underlay.driver")
 
 
 class Performer(Protocol):
-    """Who performs the effects that concern one ticket. Each is performed once, in the desk's order."""
+    """Who performs the effects that concern one ticket. Each is performed once, in the desk's order.
+
+    ``computed`` are its attempts that were heard.
+    """
 
     ticket: str
+    model: str
+    computed: list[Computed]
 
     def admitted(self, effect: Admitted) -> None:
         """Note who asks."""
@@ -81,6 +88,12 @@ class Performer(Protocol):
     def sweep(self, now: float) -> None:
         """Look at the time."""
 
+    def produced(self) -> Usage:
+        """Tell what engines have produced so far."""
+
+    def unheard_since(self) -> float | None:
+        """Tell since when an engine works on it that has said nothing yet, if one does."""
+
     def abandon(self) -> None:
         """Drop the caller's connection after a defect of ours; ``ClientGone`` follows from that."""
 
@@ -90,7 +103,8 @@ class Driver:
 
     ``on_journey`` hears of every request that is over; ``on_refused`` of a replica where nobody listens;
     ``on_silent`` of one that has streams open and says nothing; ``on_drained`` of one on which nothing runs any
-    more and nothing will. ``salt`` makes of a tenant's name what keeps its prompts apart in engines' caches.
+    more and nothing will; ``on_left`` of an exchange that is over, before ``on_journey``. ``salt`` makes of a
+    tenant's name what keeps its prompts apart in engines' caches.
     """
 
     def __init__(
@@ -113,6 +127,7 @@ class Driver:
         self.on_refused: Callable[[str], None] = lambda _: None
         self.on_drained: Callable[[str], None] = lambda _: None
         self.on_silent: OnSilent = lambda _name, _silent: None
+        self.on_left: Callable[[Performer], None] = lambda _: None
         self.slots = Slots()
         self.salt: Callable[[str], str] = lambda tenant: tenant
         self._silence = Silence(time.monotonic, self.load, self._silent)
@@ -228,7 +243,8 @@ class Driver:
 
     def leave(self, exchange: Performer) -> None:
         """The exchange is over."""
-        self.exchanges.pop(exchange.ticket, None)
+        if self.exchanges.pop(exchange.ticket, None) is not None:
+            self.on_left(exchange)
 
     def adapter(self, model: str) -> Adapter:
         """How to speak to the engines of a model."""

@@ -6,7 +6,8 @@ the Gateway API inference extension know an engine. Buckets are those of OpenTel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -17,8 +18,14 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from underlay.domain.views import Journey, PlatformRow, ReplicaRow
+from underlay.live.meters.track import Total
+
+if TYPE_CHECKING:
+    from underlay.live.energy.accounting import EnergyAccounts
 
 _DURATION_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TTFT_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -137,6 +144,14 @@ class Metrics:
             self._cached.labels(model).inc(cached - cached_before)
         self._hits.update(hits)
 
+    def add_meters(self, totals: Callable[[], Iterable[Total]]) -> None:
+        """Show what the meters of energy have counted, asked at each look."""
+        self.registry.register(_Energy(totals))
+
+    def add_energy(self, accounts: EnergyAccounts) -> None:
+        """Show whose the metered joules were, asked at each look."""
+        self.registry.register(_Accounts(accounts))
+
     def render(self, platform: PlatformRow, replicas: list[ReplicaRow]) -> tuple[bytes, str]:
         """All metrics as text, with the gauges brought up to date, and their content type."""
         self._open.set(platform.open_requests)
@@ -154,3 +169,44 @@ class Metrics:
             self._running.labels(model).set(sum(g.get("requests_processing", 0) for g in mine))
             self._queued.labels(model).set(sum(g.get("requests_deferred", 0) for g in mine))
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class _Energy(Collector):
+    """Joules by meter. A sum over all of them counts twice where one boundary's path begins with another's."""
+
+    def __init__(self, totals: Callable[[], Iterable[Total]]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        """Tell joules, losses and whether each meter can be read."""
+        labels = ["meter", "boundary", "method"]
+        joules = CounterMetricFamily("underlay_energy_joules", "Metered, or else modelled", labels=labels)
+        gaps = CounterMetricFamily("underlay_meter_gaps", "Times it fell silent or lost its count", labels=labels)
+        reads = GaugeMetricFamily("underlay_meter_up", "1 if the meter can be read", labels=labels)
+        for total in self._totals():
+            names = [total.meter.id, total.meter.boundary.place, total.meter.method]
+            joules.add_metric(names, total.joules)
+            gaps.add_metric(names, total.gaps)
+            reads.add_metric(names, total.reads)
+        yield from (joules, gaps, reads)
+
+
+class _Accounts(Collector):
+    """Joules by account, of what is settled; with those of open requests, all that the host's meters counted."""
+
+    def __init__(self, accounts: EnergyAccounts) -> None:
+        self._accounts = accounts
+
+    def collect(self) -> Iterator[Metric]:
+        """Tell joules by account and method, those of open requests, and the time that nobody metered."""
+        labels = ["account", "method"]
+        joules = CounterMetricFamily("underlay_energy_account_joules", "Whose joules they were", labels=labels)
+        for (account, method), value in sorted(self._accounts.totals().items()):
+            joules.add_metric([account, method], value)
+        yield joules
+        yield GaugeMetricFamily(
+            "underlay_energy_open_joules", "Of requests not settled yet", value=self._accounts.open_joules
+        )
+        yield CounterMetricFamily(
+            "underlay_energy_unmetered_seconds", "The host was not metered", value=self._accounts.gap_s
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -40,12 +41,17 @@ from underlay.live.fleet.status import ReplicaStatus
 from underlay.live.gateway.blocks import Digests, load_secret
 from underlay.live.gateway.listener import Gateway
 from underlay.live.gateway.shelf import Shelf
+from underlay.live.meters import ladder
+from underlay.live.meters.sampler import Sampler
 from underlay.live.metrics import Metrics
 from underlay.live.settings import ModelSettings, Settings
 from underlay.live.store import KeyWatch, Store
 from underlay.live.store_writer import StoreWriter
 from underlay.live.views import LiveViews
 from underlay.live.warming import warm
+
+if TYPE_CHECKING:
+    from underlay.live.energy.accounting import EnergyAccounts
 
 log = structlog.get_logger("underlay.platform")
 
@@ -106,6 +112,7 @@ class Platform:
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._warming: set[asyncio.Task[None]] = set()
+        self._energy: EnergyAccounts | None = None
         self._session_secret = ""
         self._session_until = 0.0
         self._session_lock = threading.Lock()
@@ -140,6 +147,8 @@ class Platform:
             for p in decided_by.models
         ]
         self.metrics = Metrics(__version__, [card.id for card in self.cards])
+        self.sampler = Sampler(settings.meters.every_ms / 1e3)
+        self.metrics.add_meters(self.sampler.totals)
         self.journal = journal_file.begin(self.data_dir, decided_by, __version__, self._began_s)
         adapters = {model.name: (adapter_for(model), model.engine) for model in settings.models}
         self.shelf = Shelf(time.monotonic)
@@ -191,6 +200,7 @@ class Platform:
         self._start_console(console_socket)
         self._tasks = [asyncio.create_task(self._watch_keys()), asyncio.create_task(self._mark_journal())]
         self._tasks.append(asyncio.create_task(self._start_fleet(announce, progress)))
+        self._tasks.append(asyncio.create_task(self._start_meters()))
         _calm_collector()
         await self._stopping.wait()
 
@@ -207,6 +217,44 @@ class Platform:
         run = locate.RunFile.of_this_process(*self.views.urls, __version__, self._began_s)
         locate.write(self.data_dir, run)
         announce(self.views.platform(), self.secret)
+
+    async def _start_meters(self) -> None:
+        try:
+            found = await asyncio.to_thread(ladder.look, self.settings.meters, self._engine_pids)
+        except Exception:  # joules are not worth an answer
+            log.exception("meters cannot be looked for", effect="no joules are told")
+            return
+        self.sampler.start(found.meters)
+        log.info("meters", found=[meter.id for meter in found.meters], host=found.host_message)
+        if not found.meters:
+            log.warning("no energy is told", why="nothing here is metered")
+            return
+        await self._account(found)
+
+    async def _account(self, found: ladder.Ladder) -> None:
+        """Begin to say whose joules they were; without a meter nothing is said, which is not 0 J."""
+        # What it takes (numpy) is loaded once there is a meter, beside the loop.
+        accounting = await asyncio.to_thread(importlib.import_module, "underlay.live.energy.start")
+        driver = self.driver
+        energy = accounting.start(found, self.sampler, driver, self.settings, self._settled)
+        if energy is None:
+            log.info("no energy is told", why="the meters see none of the engines")
+            return
+        self._energy = energy
+        self.views.energy = energy
+        self.metrics.add_energy(energy)
+        driver.on_left = energy.left
+        await energy.run()
+
+    def _settled(self, journey: Journey) -> None:
+        """The joules of a request are known: keep its journey with them."""
+        self.views.settle(journey)
+        if journey.key_id:
+            self.writer.submit_journey(journey)
+
+    def _engine_pids(self) -> list[int]:
+        """Processes of the engines that run here; called from a meter's thread."""
+        return [status.pid for status in self.fleet.statuses() if status.pid is not None]
 
     def _start_console(self, listening: socket.socket) -> None:
         """Run the console in a thread with its own loop, so that a spent public side does not take it along."""
@@ -277,6 +325,8 @@ class Platform:
         if journey.key_id:  # strangers may not push the journeys of our own out of the store
             self.writer.submit_journey(journey)
         self.metrics.count(journey)
+        if self._energy is not None:
+            self._energy.over(journey)
         log.info(
             "request",
             request_id=journey.id,
@@ -371,6 +421,7 @@ class Platform:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.fleet.stop()
+        await asyncio.to_thread(self.sampler.stop)
         if hasattr(self, "_console"):
             self._console.should_exit = True
             await asyncio.to_thread(self._console_thread.join, 5)

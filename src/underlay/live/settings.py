@@ -7,9 +7,10 @@ these defaults. A new setting needs a reason; there is no second way to set one.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from underlay.documents.desk import AccountSettings, DeskSection, LimitSettings, PriceSettings
 from underlay.documents.sections import Count, Seconds, Section
@@ -78,6 +79,44 @@ class ModelSettings(Section):
     price: PriceSettings = PriceSettings()
 
 
+class RedfishSettings(Section):
+    """The management controller that is asked for the host's power; none is unless it is named here."""
+
+    url: str | None = Field(
+        None,
+        description="https://ADDRESS of the controller, or of the resource that tells the power; none: not asked",
+    )
+    user: str | None = Field(None, description="whom to log in as; one who may only read will do")
+    password_file: Path | None = Field(None, description="a file with the password alone")
+    insecure: bool = Field(False, description="take any certificate, and plain http")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        odd = parts.scheme not in ("https", "http") or not parts.hostname or parts.port == 0
+        if odd or parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("write https://ADDRESS; the user is a setting of its own")
+        return url
+
+    @model_validator(mode="after")
+    def _is_private(self) -> Self:
+        if self.url is not None and not self.insecure and not self.url.lower().startswith("https:"):
+            raise ValueError("the password would cross the network in the clear: use https, or set insecure")
+        return self
+
+
+class MeterSettings(Section):
+    """The meters of this machine's energy; ``underlay doctor`` says which there are."""
+
+    every_ms: Annotated[int, Field(ge=50, le=60_000)] = Field(250, description="pause between two readings")
+    nvml: Literal["auto", "off"] = Field("auto", description="NVIDIA accelerators; needs the extra nvidia")
+    rapl: Literal["auto", "off"] = Field("auto", description="energy counters of the processors")
+    redfish: RedfishSettings = RedfishSettings()
+
+
 class LogSettings(Section):
     """Logs, on stderr."""
 
@@ -97,4 +136,5 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     accounts: tuple[AccountSettings, ...] = Field((), description="limits and budgets of tenants, users and models")
     desk: DeskSection = DeskSection()
+    meters: MeterSettings = MeterSettings()
     log: LogSettings = LogSettings()

@@ -8,6 +8,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -22,6 +23,9 @@ from underlay.live.fleet.process import ProcessFleet
 from underlay.live.metrics import Metrics
 from underlay.live.store import Store
 from underlay.live.store_writer import StoreWriter
+
+if TYPE_CHECKING:
+    from underlay.live.energy.accounting import EnergyAccounts
 
 _REMEMBERED = 500
 _LAG_MAX_S = 30.0
@@ -58,6 +62,7 @@ class LiveViews:
         self._recent: OrderedDict[str, Journey] = OrderedDict()
         self._served: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.energy: EnergyAccounts | None = None
         self.urls = ("", "")
         self.draining = False
 
@@ -68,6 +73,12 @@ class LiveViews:
             self._recent[journey.id] = journey
             if len(self._recent) > _REMEMBERED:
                 self._recent.popitem(last=False)
+
+    def settle(self, journey: Journey) -> None:
+        """Put a journey with its joules in the place of the one without."""
+        with self._lock:
+            if journey.id in self._recent:
+                self._recent[journey.id] = journey
 
     def platform(self) -> PlatformRow:
         """Describe the platform in one line."""
@@ -115,7 +126,10 @@ class LiveViews:
         """Find the journey of a request that is over."""
         with self._lock:
             found = self._recent.get(request_id)
-        return found or self._store.journey(request_id)
+        found = found or self._store.journey(request_id)
+        if found is None or found.energy is not None or self.energy is None:
+            return found
+        return structs.replace(found, energy=self.energy.provisional(request_id))
 
     def journeys(self, limit: int, before: float | None) -> list[Journey]:
         """List the latest journeys."""

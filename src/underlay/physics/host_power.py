@@ -30,11 +30,16 @@ DEFAULT_CPU = "Xeon Platinum 8480+"
 
 
 class Cpu(NamedTuple):
-    """A whole two-socket server by the name of its processor: watts at the wall, and the memory that it had."""
+    """A whole two-socket server by the name of its processor: watts at the wall, and the memory that it had.
+
+    ``threads`` are the hardware threads of both sockets together.
+    """
 
     idle_w: float
     full_w: float
     memory_gb: float
+    threads: int
+    threads_per_core: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,13 @@ def stated(power_w: float) -> HostPower:
 def cpus() -> Mapping[str, Cpu]:
     """All processors of the table."""
     return {
-        row["cpu"]: Cpu(float(row["idle_w"]), float(row["full_w"]), float(row["memory_gb"]))
+        row["cpu"]: Cpu(
+            idle_w=float(row["idle_w"]),
+            full_w=float(row["full_w"]),
+            memory_gb=float(row["memory_gb"]),
+            threads=int(row["sockets"]) * int(row["cores_per_socket"]) * int(row["threads_per_core"]),
+            threads_per_core=int(row["threads_per_core"]),
+        )
         for row in rows("server_cpus.csv")
     }
 

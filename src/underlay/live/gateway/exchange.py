@@ -24,6 +24,7 @@ from underlay.domain.keys import Key
 from underlay.domain.money import usd
 from underlay.domain.prompt import Ask
 from underlay.domain.views import Journey
+from underlay.live.computed import Computed
 from underlay.live.driver import Driver
 from underlay.live.gateway.blocks import Digests
 from underlay.live.gateway.framing import Headers
@@ -59,6 +60,8 @@ class Exchange:
         self.opening = opening
         self.trail = trail
         self.ticket = opening.request_id
+        self.model = ask.prompt.model
+        self.computed: list[Computed] = []  # attempts that were heard, for the accounts of energy
         self.base_headers: Headers = ()
         self.replies: Replies | None = None  # what was answered before; only where an idempotency key came
         self.key_id = ""
@@ -226,6 +229,10 @@ class Exchange:
     def produced(self) -> Usage:
         """What engines have produced so far."""
         return Usage()
+
+    def unheard_since(self) -> float | None:
+        """Since when an engine works on it that has said nothing yet, if one does."""
+        return None
 
     # From the connection.
 

@@ -11,6 +11,7 @@ from underlay.dialects.delivery import DEADLINE
 from underlay.dialects.wire import Writer
 from underlay.domain.answer import EngineEvent, Receipt, Resume, StrandEnd, Timings, Usage
 from underlay.domain.errors import UnderlayError
+from underlay.live.computed import Computed
 from underlay.live.engines.connections import Address
 from underlay.live.gateway.attempt import Attempt, StrandCall
 from underlay.live.gateway.exchange import Exchange
@@ -121,6 +122,8 @@ class Generation(Exchange):
             return
         attempt.stop()
         leader = self._leader
+        if leader is attempt:
+            self.computed[-1].end(self.driver.clock(), self.produced().completion_tokens, failed=False)
         if leader is not None and leader is not attempt:
             why = f"attempt {attempt.number} was not needed: attempt {leader.number} was heard first"
             self.trail.hop("prefill", attempt.asked_at, self.driver.clock(), who=attempt.replica, why=why)
@@ -146,6 +149,8 @@ class Generation(Exchange):
         if failure == "rejected":
             detail = ""  # it may repeat the caller's words, which belong into the reply only
         leads = attempt is self._leader
+        if leads:
+            self.computed[-1].end(now, self.produced().completion_tokens, failed=True)
         since = self._leading_since if leads else attempt.asked_at
         why = f"attempt {attempt.number} failed ({failure}): {detail}"
         self.trail.hop("decode" if leads else "prefill", since, now, who=attempt.replica, why=why)
@@ -193,6 +198,7 @@ class Generation(Exchange):
         now = self._leading_since = self.driver.clock()
         self._leader = attempt
         self.replica = attempt.replica
+        self._begin_computed(attempt, event, now)
         if self._prompt_tokens is None:
             self._counted_by = attempt.number
             self._prompt_tokens = event.prompt_tokens or 0
@@ -203,6 +209,22 @@ class Generation(Exchange):
         tokens = event.prompt_tokens
         self.trail.hop("prefill", attempt.asked_at, now, who=attempt.replica, why=why, tokens=tokens)
         self._first_token_due = True
+
+    def _begin_computed(self, attempt: Attempt, event: EngineEvent, now: float) -> None:
+        if self.computed:
+            self.computed[-1].failed = True  # or else no other would be asked
+        computed = Computed(attempt.number, attempt.replica, attempt.asked_at, now)
+        computed.prompt_tokens, computed.cached_tokens = event.prompt_tokens or 0, event.cached_tokens or 0
+        computed.decoded_before = sum(
+            strand.delivered_tokens if strand.end is None else strand.completion_tokens for strand in self.strands
+        )
+        self.computed.append(computed)
+
+    def unheard_since(self) -> float | None:
+        """Since when an attempt runs that was not heard; one beside a leader counts for nothing."""
+        if self._leader is not None and self._leader.number in self._attempts:
+            return None
+        return min((attempt.asked_at for attempt in self._attempts.values()), default=None)
 
     def _report_first_token(self) -> None:
         if not self._first_token_due or self._leader is None:
@@ -228,6 +250,10 @@ class Generation(Exchange):
         self._prompt_tokens = self._prompt_tokens or event.prompt_tokens
         if event.cached_tokens is not None and attempt.number == self._counted_by:  # the last event knows best
             self._cached_tokens = event.cached_tokens
+        computed = self.computed[-1]
+        computed.prompt_tokens = computed.prompt_tokens or event.prompt_tokens or 0
+        if event.cached_tokens is not None:
+            computed.cached_tokens = event.cached_tokens
         self.timings = event.timings or self.timings
 
     def _strand_ended(self, index: int, strand: StrandProgress, end: StrandEnd) -> None:

@@ -8,6 +8,7 @@ from underlay.control.effects import Dispatch
 from underlay.control.events import AttemptFailed, Failure, Finished
 from underlay.domain.answer import Receipt, Usage
 from underlay.domain.errors import NotSupported, UnderlayError
+from underlay.live.computed import Computed
 from underlay.live.engines.connections import Call
 from underlay.live.gateway.exchange import JSON, Exchange
 
@@ -58,6 +59,10 @@ class Inquiry(Exchange):
             return
         now = self.driver.clock()
         self.trail.hop("engine", self._asked_at, now, who=self.replica, tokens=usage.prompt_tokens)
+        if usage.prompt_tokens:
+            computed = Computed(self.attempt, self.replica, self._asked_at, now)
+            computed.prompt_tokens = usage.prompt_tokens
+            self.computed.append(computed)
         self.driver.submit(Finished(at=self.driver.now(), ticket=self.ticket, attempt=self.attempt, usage=usage))
 
     def _read(self, body: bytes) -> Usage:
@@ -71,6 +76,11 @@ class Inquiry(Exchange):
             return Usage()
         self._vectors, usage = self._adapter.read_embeddings(body)
         return usage
+
+    def unheard_since(self) -> float | None:
+        """Since when the engine reads for an embedding. Counting takes next to nothing."""
+        reads = self._call is not None and not self._call.over and self.ask.prompt.operation == "embedding"
+        return self._asked_at if reads else None
 
     def failed(self, failure: str, detail: str) -> None:
         """Hear that the connection broke, or that there is none."""

@@ -1,0 +1,148 @@
+"""What is a figure, and what is known of a sum of figures?
+
+A figure carries its unit, how it is known, by which meter, what lies inside its boundary, and by how much it may
+be off to either side. A sum is known no better than the least known of its parts, and an uncertainty that nobody
+knows makes that of the sum unknown: it is never taken for nothing.
+
+How uncertainties add:
+
+* **Parts of one meter add up straight.** Shares of one reading carry one error, all in the same direction. Adding
+  squares was rejected: it holds for independent errors only and would make a hundred shares of one reading better
+  known than the reading.
+* **Different meters add in squares**: their quanta and noise know nothing of each other. What has no meter
+  (models, assumptions) is systematic, as one model is wrong in one way everywhere: it is added straight, on top.
+* **Windows of one counter telescope.** A counter that is refreshed every now and then is behind by at most one
+  quantum Q, so a window is off by at most Q, and what it lacks the next one has. Over windows with shares s of the
+  same counter the error is a sum of readings' errors e times (share before - share after) with 0 <= e <= Q: at
+  most half of all that u = s·Q moved up and down, from 0 before to 0 after. For a constant share that is one
+  window's uncertainty, however many there were. ``over_windows`` takes this bound.
+
+Refused here: what is metered, where, and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import hypot, isfinite
+from typing import Literal
+
+from msgspec import Struct
+
+Method = Literal["measured", "calibrated", "modelled", "assumed"]
+
+#: From the best founded to the least.
+METHODS: tuple[Method, ...] = ("measured", "calibrated", "modelled", "assumed")
+
+JOULES_KWH = 3.6e6
+
+
+class Figure(Struct, frozen=True, omit_defaults=True):
+    """A value with what is known of it. ``uncertainty`` is to either side, in the same unit; None: nobody knows.
+
+    ``meter`` is the id of the instrument, or of several, joined by ``+``; empty where none was read.
+    """
+
+    value: float
+    unit: str
+    method: Method
+    meter: str = ""
+    boundary: str = ""
+    uncertainty: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.value):
+            raise ValueError(f"A figure is a number, got {self.value} {self.unit}; what is unknown is None.")
+        if self.uncertainty is not None and not 0.0 <= self.uncertainty < float("inf"):
+            raise ValueError(f"An uncertainty is a number of at least 0, got {self.uncertainty}.")
+
+    def times(
+        self, factor: float, *, unit: str | None = None, boundary: str | None = None, method: Method | None = None
+    ) -> Figure:
+        """The figure times an exact number; ``method``, where the number is less well known than the figure."""
+        return Figure(
+            value=self.value * factor,
+            unit=self.unit if unit is None else unit,
+            method=self.method if method is None else weakest((self.method, method)),
+            meter=self.meter,
+            boundary=self.boundary if boundary is None else boundary,
+            uncertainty=None if self.uncertainty is None else self.uncertainty * abs(factor),
+        )
+
+    def by(self, other: Figure, *, unit: str, scale: float = 1.0, boundary: str | None = None) -> Figure:
+        """The product of two figures: known as the weaker is, off by at most what both at their worst make."""
+        uncertainty = None
+        if self.uncertainty is not None and other.uncertainty is not None:
+            crossed = abs(self.value) * other.uncertainty + abs(other.value) * self.uncertainty
+            uncertainty = (crossed + self.uncertainty * other.uncertainty) * abs(scale)
+        return Figure(
+            value=self.value * other.value * scale,
+            unit=unit,
+            method=weakest((self.method, other.method)),
+            meter=_joined((self.meter, other.meter), "+"),
+            boundary=self.boundary if boundary is None else boundary,
+            uncertainty=uncertainty,
+        )
+
+
+def metered(
+    joules: float, *, meter: str, boundary: str, refresh_s: float, most_w: float, noise_j: float = 0.0
+) -> Figure:
+    """What a counter of energy moved by in a window.
+
+    ``refresh_s`` is how often the counter is brought up to date (NVML: about 0.1 s) and ``most_w`` the most that
+    the device draws: together the quantum by which a reading may be behind. The mean power of the window was tried
+    in the place of ``most_w``, and makes a window in which the counter did not move look exact.
+    """
+    return Figure(joules, "J", "measured", meter, boundary, most_w * refresh_s + noise_j)
+
+
+def weakest(methods: Iterable[Method]) -> Method:
+    """The method of what is made of several. Errors: ValueError for none at all."""
+    return max(methods, key=METHODS.index)
+
+
+def total(figures: Sequence[Figure]) -> Figure:
+    """The sum of figures of one unit, by the rules above, for one window. Errors: ValueError."""
+    return _sum(figures, _uncertainty(figures))
+
+
+def over_windows(figures: Sequence[Figure]) -> Figure:
+    """The sum over consecutive windows, in order, of shares of one meter.
+
+    Windows in which it had no share belong in the list, as 0 and certain. Errors: ValueError for several meters.
+    """
+    if len({figure.meter for figure in figures}) > 1:
+        raise ValueError("Windows telescope for one meter only; sum each meter's first.")
+    known = [figure.uncertainty for figure in figures if figure.uncertainty is not None]
+    uncertainty = None
+    if len(known) == len(figures):
+        uncertainty = sum(abs(after - before) for before, after in pairwise((0.0, *known, 0.0))) / 2
+    return _sum(figures, uncertainty)
+
+
+def _sum(figures: Sequence[Figure], uncertainty: float | None) -> Figure:
+    if len({figure.unit for figure in figures}) != 1:
+        raise ValueError(f"Only figures of one unit add up, got {sorted({figure.unit for figure in figures})}.")
+    return Figure(
+        value=sum(figure.value for figure in figures),
+        unit=figures[0].unit,
+        method=weakest(figure.method for figure in figures),
+        meter=_joined((figure.meter for figure in figures), "+"),
+        boundary=_joined((figure.boundary for figure in figures), "; "),
+        uncertainty=uncertainty,
+    )
+
+
+def _uncertainty(figures: Sequence[Figure]) -> float | None:
+    by_meter: dict[str, float] = {}
+    for figure in figures:
+        if figure.uncertainty is None:
+            return None
+        by_meter[figure.meter] = by_meter.get(figure.meter, 0.0) + figure.uncertainty
+    systematic = by_meter.pop("", 0.0)
+    return hypot(*by_meter.values()) + systematic
+
+
+def _joined(texts: Iterable[str], by: str) -> str:
+    return by.join(dict.fromkeys(part for text in texts if text for part in text.split(by)))
