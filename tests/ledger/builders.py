@@ -6,7 +6,7 @@ import random
 from bisect import bisect_right
 
 from underlay.ledger.attribution import Window
-from underlay.ledger.figures import Figure, metered
+from underlay.ledger.figures import Figure
 from underlay.ledger.step_energy import Coefficients, StepModel, Sums
 from underlay.ledger.steps import Step, TokenCosts, Work
 
@@ -107,6 +107,18 @@ class Trace:
 
     def within(self, begin_s: float, end_s: float) -> list[Step]:
         return [step for step in self.steps if step.begin_s < end_s and step.end_s > begin_s]
+
+
+def metered(
+    joules: float, *, meter: str, boundary: str, refresh_s: float, most_w: float, noise_j: float = 0.0
+) -> Figure:
+    """What a counter of energy moved by in a window.
+
+    ``refresh_s`` is how often the counter is brought up to date (NVML: about 0.1 s) and ``most_w`` the most that
+    the device draws: together the quantum by which a reading may be behind. The mean power of the window was tried
+    in the place of ``most_w``, and makes a window in which the counter did not move look exact.
+    """
+    return Figure(joules, "J", "measured", meter, boundary, most_w * refresh_s + noise_j)
 
 
 class SimulatedMeter:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.control.builders import quick
+from tests.ledger.builders import metered
 
-from underlay.ledger.figures import Figure, metered, over_windows, total, weakest
+from underlay.ledger.figures import Figure, over_windows, total, weakest
 
 
 def figure(

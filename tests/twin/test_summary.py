@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tests.twin.runs import add, empty, queue
 
-from underlay.twin.figures import KINDS, METHODS, title, weakest
+from underlay.ledger.figures import METHODS, weakest
+from underlay.twin.figures import KINDS, title
 from underlay.twin.records import Account
 from underlay.twin.rows import rows_of
 from underlay.twin.summary import GROUPS_MAX, OTHERS, _groups, everywhere, summarise

@@ -25,14 +25,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import hypot, isfinite
-from typing import Literal
+from typing import Literal, TypeVar
 
 from msgspec import Struct
 
 Method = Literal["measured", "calibrated", "modelled", "assumed"]
 
+Known = TypeVar("Known", bound=str)
+
 #: From the best founded to the least.
-METHODS: tuple[Method, ...] = ("measured", "calibrated", "modelled", "assumed")
+METHODS: tuple[str, ...] = ("measured", "calibrated", "modelled", "assumed")
 
 JOULES_KWH = 3.6e6
 
@@ -85,20 +87,8 @@ class Figure(Struct, frozen=True, omit_defaults=True):
         )
 
 
-def metered(
-    joules: float, *, meter: str, boundary: str, refresh_s: float, most_w: float, noise_j: float = 0.0
-) -> Figure:
-    """What a counter of energy moved by in a window.
-
-    ``refresh_s`` is how often the counter is brought up to date (NVML: about 0.1 s) and ``most_w`` the most that
-    the device draws: together the quantum by which a reading may be behind. The mean power of the window was tried
-    in the place of ``most_w``, and makes a window in which the counter did not move look exact.
-    """
-    return Figure(joules, "J", "measured", meter, boundary, most_w * refresh_s + noise_j)
-
-
-def weakest(methods: Iterable[Method]) -> Method:
-    """The method of what is made of several. Errors: ValueError for none at all."""
+def weakest(methods: Iterable[Known]) -> Known:
+    """The method of what is made of several: as well known as the worst of them. Errors: ValueError for none."""
     return max(methods, key=METHODS.index)
 
 

@@ -118,7 +118,7 @@ def token_costs(of: catalogue.Model) -> TokenCosts:
     """The costs of a model of the catalogue. For any other, a ``TokenCosts`` from its own header does."""
     return TokenCosts(
         token_flop=2.0 * of.active_parameters,
-        pair_flop=4.0 * of.full_attention_layers * of.heads * (of.head_size or of.hidden / of.heads),
+        pair_flop=of.pair_flop,
         kv_token_bytes=of.kv_token_bytes,
         kv_token_bytes_beyond_window=of.kv_token_bytes_beyond_window or of.kv_token_bytes,
         window_tokens=windows().get(of.id, 0),

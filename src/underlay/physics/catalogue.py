@@ -87,6 +87,14 @@ class Model:
     context_tokens: int | None
     source: str
 
+    @property
+    def pair_flop(self) -> float:
+        """What attention computes for a pair of tokens, over the layers that see the whole context.
+
+        Twice two operations in each layer for each element of the queries: with keys, with values.
+        """
+        return 4.0 * self.full_attention_layers * self.heads * (self.head_size or self.hidden / self.heads)
+
     def weight_bytes(self, precision: str) -> float:
         """The size of all weights. Embedding and head stay in 16 bits. Errors: BadRequest."""
         if precision not in WEIGHT_BYTES:

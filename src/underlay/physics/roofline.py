@@ -59,8 +59,6 @@ def prior(
     mixed = [_matrices_s(count, on, of, split, precision, shares) for count in STEP_TOKENS]
     # Layers with a window look at a bounded part; their share of a long context is left out.
     kv_bytes = of.kv_token_bytes_beyond_window or of.kv_token_bytes
-    # Twice two operations in each layer for each pair and each element of the queries: with keys, with values.
-    pair_flop = 4.0 * of.full_attention_layers * of.heads * (of.head_size or of.hidden / of.heads)
     return StepCoefficients(
         decode=Curve(DECODE_SEQUENCES, decode),
         mixed=Curve(STEP_TOKENS, mixed),
@@ -69,7 +67,7 @@ def prior(
         decode_kv_token_s=kv_bytes / split.tensor / (on.memory_bytes_s * shares.cache_memory),
         prefill_fixed_s=0.0,
         prefill_token_s=0.0,
-        prefill_pair_s=pair_flop / split.tensor / (on.flop_s("bf16") * shares.attention_compute),
+        prefill_pair_s=of.pair_flop / split.tensor / (on.flop_s("bf16") * shares.attention_compute),
         host_s=_HOST_S,
     )
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from math import isnan, nan
 from typing import Any, Literal, NamedTuple
 
+from underlay.ledger.figures import weakest
+
 from .confidence import Interval, interval
-from .figures import Figure, better, weakest
+from .figures import Figure, better
 from .summary import Summary
 from .trials import Ended, Trial
 

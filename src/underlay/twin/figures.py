@@ -6,13 +6,9 @@ those of vLLM's benchmark (``vllm bench serve``): TPOT leaves the first token ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 Better = Literal["higher", "lower", ""]
-
-#: From the best founded to the least; what is made of several is as good as its worst.
-METHODS = ("measured", "calibrated", "modelled", "assumed")
 
 PERCENTILES = (50, 90, 95, 99)
 
@@ -116,7 +112,7 @@ _TITLES = {
 
 
 class Figure(NamedTuple):
-    """A figure of a run. ``method`` is one of ``METHODS``."""
+    """A figure of a run. ``method`` is one of the ledger's ``METHODS``."""
 
     name: str
     value: float
@@ -138,8 +134,3 @@ def title(name: str) -> str:
 def better(name: str) -> Better:
     """Which way is better; empty where that depends."""
     return KINDS[name].better if name in KINDS else ""
-
-
-def weakest(methods: Iterable[str]) -> str:
-    """The method of what is made of several."""
-    return max(methods, key=METHODS.index)

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .figures import COMMON_UNITS, KINDS, LATENCIES, PERCENTILES, Figure, weakest
+from underlay.ledger.figures import weakest
+
+from .figures import COMMON_UNITS, KINDS, LATENCIES, PERCENTILES, Figure
 from .records import OUTCOMES, Account, RunResult, Series, itl_s
 from .rows import FINISHED, Column, Rows, percentiles, rows_of
 from .windows import Windows, thin, windows_of

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from underlay.ledger.figures import weakest
 from underlay.twin.world import energy_book as book
-from underlay.twin.world.energy_book import EnergyBook, worst
+from underlay.twin.world.energy_book import EnergyBook
 
 
 def test_a_total_is_known_no_better_than_its_parts_and_only_if_all_are() -> None:
@@ -23,4 +24,4 @@ def test_a_total_is_known_no_better_than_its_parts_and_only_if_all_are() -> None
 
 def test_pue_of_nothing_is_no_number() -> None:
     assert np.isnan(EnergyBook(1).pue([0]))
-    assert worst(["measured", "calibrated"]) == "calibrated"
+    assert weakest(["measured", "calibrated"]) == "calibrated"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from underlay.ledger.figures import weakest
 from underlay.physics import catalogue, power
-from underlay.twin.figures import weakest
 from underlay.twin.plan.carriers import Carrier
 from underlay.twin.plan.places import Place, Ways
 from underlay.twin.plan.problem import Problem
@@ -170,7 +170,9 @@ def methods(places: Sequence[Place], made: Sequence[Pool]) -> dict[str, str]:
     money = weakest([speed, *(offer.price.method for offer in offers)])
     electricity = weakest([watts, *(place.price.method for place in used)])
     carbon = weakest([watts, *(place.carbon.method for place in used)])
-    known = dict.fromkeys(("replicas", "accelerators", "peak_load", "mean_load", "ttft_p99_s", "tpot_p99_s"), speed)
+    known: dict[str, str] = dict.fromkeys(
+        ("replicas", "accelerators", "peak_load", "mean_load", "ttft_p99_s", "tpot_p99_s"), speed
+    )
     known |= dict.fromkeys(("peak_w", "mean_w", "full_w", "joules_per_token"), watts)
     known |= dict.fromkeys(("carbon_g_per_mtok", "carbon_t_per_year"), carbon)
     known |= dict.fromkeys(("usd_per_hour", "usd_per_mtok", "usd_per_mtok_all"), weakest([money, electricity]))

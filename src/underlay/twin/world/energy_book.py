@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from underlay.ledger.figures import JOULES_KWH, weakest
 from underlay.twin.records import Account
 from underlay.twin.world.power_tree import Floats
-
-JOULES_KWH = 3.6e6
 
 BUSY, IDLE, HOST, CHAIN, COOLING, IT, FEEDER, CARBON, PRICE, WATER_ON, WATER_OFF = range(11)
 
@@ -73,17 +72,9 @@ class EnergyBook:
     def _account(self, place: str, sites: Sequence[int], kind: int, methods: Sequence[str]) -> Account:
         said = KINDS[kind]
         value = float(self.sums[kind, sites].sum() * said.scale)
-        return Account(place, said.name, value, said.unit, worst(methods[site] for site in sites), said.boundary)
+        return Account(place, said.name, value, said.unit, weakest(methods[site] for site in sites), said.boundary)
 
     def pue(self, sites: Sequence[int]) -> float:
         """Feeder energy for each joule of IT; not a number where there was none."""
         it_j = float(self.sums[IT, sites].sum())
         return float(self.sums[FEEDER, sites].sum()) / it_j if it_j else float("nan")
-
-
-METHODS = ("measured", "calibrated", "modelled", "assumed")
-
-
-def worst(methods: object) -> str:
-    """A sum is known no better than the least known of its parts."""
-    return max(methods, key=METHODS.index, default="modelled")  # type: ignore[call-overload,no-any-return]

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from underlay.ledger.figures import weakest
 from underlay.twin.kernel import Kernel
 from underlay.twin.records import Account
 from underlay.twin.world.capping import Capping
-from underlay.twin.world.energy_book import worst
 from underlay.twin.world.feeders import Feeders
 from underlay.twin.world.power_tree import PowerNode, Where
 from underlay.twin.world.servers import Equipment, Load
@@ -121,7 +121,7 @@ class Facility:
         once. Errors: ValueError if it already runs.
         """
         placed = self.feeders.servers.place(name, at, servers, accelerators, load)
-        self.feeders.busy_method = worst((self.feeders.busy_method, method))
+        self.feeders.busy_method = weakest((self.feeders.busy_method, method))
         if method == "assumed" and note:
             self._notes[note] = None
         slowdown = self.capping.slowdown(placed.servers)

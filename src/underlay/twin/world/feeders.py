@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from underlay.ledger.figures import JOULES_KWH
 from underlay.twin.records import Account
 from underlay.twin.world import energy_book as book
 from underlay.twin.world.energy_book import EnergyBook
@@ -157,7 +158,7 @@ class Feeders:
         joules = np.array([one.joules for one in cooled])
         self.capacity_w = np.array([one.capacity_w for one in cooled])
         feeder: Floats = heat_j + joules
-        kwh = feeder / book.JOULES_KWH
+        kwh = feeder / JOULES_KWH
         of = [state.supply for state in self.sites]
         add = self.book.add
         add(book.COOLING, joules)

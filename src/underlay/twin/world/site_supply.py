@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from underlay.domain.errors import BadRequest
+from underlay.ledger.figures import JOULES_KWH
 from underlay.physics import grid
 from underlay.physics.climate import Climate, Clock
 from underlay.physics.cooling import CoolingPlant
@@ -170,7 +171,7 @@ class SiteState:
         """Carry off the heat of a while around ``middle_at``; what stays behind warms the site."""
         plant, climate = self.supply.plant, self.supply.climate
         on_site = self.supply.water_l_kwh
-        litres = 0.0 if on_site is None else on_site * it_j / 3.6e6
+        litres = 0.0 if on_site is None else on_site * it_j / JOULES_KWH
         if plant is None or climate is None:
             return Cooled(max((self.supply.pue or 1.0) * it_j - heat_j, 0.0), litres, float("inf"))
         self.outside_c = climate.temperature_c(middle_at)
