@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 
+from underlay.domain.figures import Figure
 from underlay.ledger.attribution import Window
-from underlay.ledger.figures import Figure
 from underlay.ledger.step_energy import Coefficients, StepModel, Sums
 from underlay.ledger.steps import Step, TokenCosts, Work
 

@@ -9,10 +9,10 @@ from tests.control.builders import quick
 from tests.ledger.builders import MODEL, decode, prefill, step, window
 
 from underlay.domain.answer import Usage
+from underlay.domain.figures import Figure
 from underlay.domain.money import PICO_PER_USD, Price
 from underlay.ledger.attribution import attribute
 from underlay.ledger.costs import CostRates, amortised, listed, margin, split, window_costs
-from underlay.ledger.figures import Figure
 from underlay.ledger.node import Host, node_accounts
 
 RATES = CostRates(Figure(3.6, "USD/h", "assumed"), Figure(0.36, "USD/kWh", "assumed"))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.control.builders import quick
 from tests.ledger.builders import MODEL, decode, prefill, step, window
 
+from underlay.domain.figures import Figure
 from underlay.ledger.attribution import attribute
-from underlay.ledger.figures import Figure
 from underlay.ledger.node import DEVICES_ONLY, NODE_ACCOUNTS, Host, node_accounts
 
 

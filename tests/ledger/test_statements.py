@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from tests.ledger.builders import MODEL, TRUTH, TYPICAL, SimulatedMeter, Trace, decode, step, window
 
+from underlay.domain.figures import Figure
 from underlay.ledger.attribution import attribute
 from underlay.ledger.device import DeviceLedger
-from underlay.ledger.figures import Figure
 from underlay.ledger.node import Host, node_accounts
 from underlay.ledger.priors import stated
 from underlay.ledger.statements import Statement, Statements

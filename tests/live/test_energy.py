@@ -16,7 +16,7 @@ from tests.support.platform import running_platform
 
 from underlay.cli import journey as journey_verb
 from underlay.domain.answer import Usage
-from underlay.ledger.figures import Figure
+from underlay.domain.figures import Figure
 from underlay.live.computed import Computed
 from underlay.live.energy import start as energy_start
 from underlay.live.energy.metered import Idle

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.twin.runs import add, empty, queue
 
-from underlay.ledger.figures import METHODS, weakest
+from underlay.domain.figures import METHODS, weakest
 from underlay.twin.figures import KINDS, title
 from underlay.twin.records import Account
 from underlay.twin.rows import rows_of

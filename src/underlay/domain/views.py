@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from underlay.domain.answer import Usage
+from underlay.domain.energy import RequestEnergy
 
 
 class Hop(Struct, frozen=True):
@@ -18,25 +19,6 @@ class Hop(Struct, frozen=True):
     who: str = ""
     why: str = ""
     tokens: int | None = None
-
-
-class RequestEnergy(Struct, frozen=True):
-    """The joules of a request, all its attempts together, by the meters of the host that it ran on.
-
-    ``joules`` is ``None`` while nothing of it is metered; ``provisional`` until the window of its end is closed.
-    ``uncertainty_joules`` is to either side, ``None`` if nobody knows; ``method`` measured, calibrated, modelled
-    or assumed; ``accounts`` what of it was on which account; ``unmetered_s`` how long it ran while a meter was
-    silent, which is in no joules.
-    """
-
-    status: str
-    joules: float | None = None
-    uncertainty_joules: float | None = None
-    method: str = ""
-    meter: str = ""
-    boundary: str = ""
-    accounts: dict[str, float] = {}
-    unmetered_s: float = 0.0
 
 
 class Journey(Struct, frozen=True):

@@ -27,7 +27,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from underlay.ledger.figures import Figure, Method, weakest
+from underlay.domain.figures import Figure, Method, weakest
 from underlay.ledger.policies import POLICIES, Policy, Weigh, time_share
 from underlay.ledger.step_energy import Coefficients, StepModel, Sums, sums_of
 from underlay.ledger.steps import Purpose, Step, busy_s

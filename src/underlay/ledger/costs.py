@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from underlay.domain.answer import Usage
+from underlay.domain.figures import JOULES_KWH, Figure
 from underlay.domain.money import PICO_PER_USD, Price
 from underlay.ledger.attribution import Entry, WindowAccounts
-from underlay.ledger.figures import JOULES_KWH, Figure
 from underlay.ledger.node import NodeAccounts
 from underlay.physics.prices import hour_prices
 

@@ -23,7 +23,7 @@ from re import compile as pattern
 
 from msgspec import Struct
 
-from underlay.ledger.figures import JOULES_KWH, Figure, Method
+from underlay.domain.figures import JOULES_KWH, Figure, Method
 from underlay.physics import embodied, grid
 from underlay.physics.tables import rows
 
@@ -32,33 +32,25 @@ _FEEDER = "facility, "
 _COMMIT = pattern(r"\b(?=[a-f]*\d)[0-9a-f]{7}\b")
 
 
-class Sourced(Struct, frozen=True):
-    """A figure with who published it, and which edition."""
-
-    figure: Figure
-    source: str
-    version: str = ""
-
-
 class SiteRates(Struct, frozen=True, omit_defaults=True):
     """What is published, or stated, for a site: g/kWh and L/kWh at the feeder, ``water_on_site`` per kWh of IT."""
 
-    pue: Sourced | None = None
-    carbon_location: Sourced | None = None
-    carbon_market: Sourced | None = None
-    carbon_marginal: Sourced | None = None
-    water_on_site: Sourced | None = None
-    water_off_site: Sourced | None = None
+    pue: Figure | None = None
+    carbon_location: Figure | None = None
+    carbon_market: Figure | None = None
+    carbon_marginal: Figure | None = None
+    water_on_site: Figure | None = None
+    water_off_site: Figure | None = None
 
 
 class Footprint(Struct, frozen=True):
     """Grams of CO2e in three views, millilitres of water on site and off; None: nobody published what it takes."""
 
-    carbon_location: Sourced | None
-    carbon_market: Sourced | None
-    carbon_marginal: Sourced | None
-    water_on_site: Sourced | None
-    water_off_site: Sourced | None
+    carbon_location: Figure | None
+    carbon_market: Figure | None
+    carbon_marginal: Figure | None
+    water_on_site: Figure | None
+    water_off_site: Figure | None
 
 
 def footprint(it: Figure, rates: SiteRates) -> Footprint:
@@ -67,7 +59,7 @@ def footprint(it: Figure, rates: SiteRates) -> Footprint:
         raise ValueError(
             f"A footprint takes joules of IT, as it applies PUE itself; got {it.unit}, {it.boundary!r}."
         )
-    fed = None if rates.pue is None else it.by(rates.pue.figure, unit="J", boundary=_FEEDER + it.boundary)
+    fed = None if rates.pue is None else it.by(rates.pue, unit="J", boundary=_FEEDER + it.boundary)
     return Footprint(
         carbon_location=_times(fed, rates.carbon_location, "gCO2e", 1.0),
         carbon_market=_times(fed, rates.carbon_market, "gCO2e", 1.0),
@@ -77,7 +69,7 @@ def footprint(it: Figure, rates: SiteRates) -> Footprint:
     )
 
 
-def region_rates(region: str, *, market: Sourced | None = None, pue: Sourced | None = None) -> SiteRates:
+def region_rates(region: str, *, market: Figure | None = None, pue: Figure | None = None) -> SiteRates:
     """What is published for a provider's region; ``market`` and ``pue`` as the owner states them.
 
     Errors: NotFound for an unknown region.
@@ -99,7 +91,7 @@ def region_rates(region: str, *, market: Sourced | None = None, pue: Sourced | N
     )
 
 
-def country_rates(code: str, *, market: Sourced | None = None, pue: Sourced | None = None) -> SiteRates:
+def country_rates(code: str, *, market: Figure | None = None, pue: Figure | None = None) -> SiteRates:
     """What statistics say of a country's grid, for a machine of one's own; the world's mean where they do not."""
     found, method = grid.country(code)
     return SiteRates(
@@ -110,32 +102,32 @@ def country_rates(code: str, *, market: Sourced | None = None, pue: Sourced | No
     )
 
 
-def embodied_carbon(accelerator: str, hours: float) -> Sourced | None:
+def embodied_carbon(accelerator: str, hours: float) -> Figure | None:
     """The carbon of making an accelerator and its part of a host, for so many hours; None: nobody published it."""
     found = embodied.accelerator_hour(accelerator)
     if found is None:
         return None
     boundary = "making of accelerator and host, over its life"
     off = max(found.most_g - found.grams, found.grams - found.least_g) * hours
-    return Sourced(Figure(found.grams * hours, "gCO2e", "modelled", "", boundary, off), found.source)
+    return Figure(found.grams * hours, "gCO2e", "modelled", "", boundary, off, found.source)
 
 
-def _times(energy: Figure | None, rate: Sourced | None, unit: str, scale: float) -> Sourced | None:
+def _times(energy: Figure | None, rate: Figure | None, unit: str, scale: float) -> Figure | None:
     if energy is None or rate is None:
         return None
-    return Sourced(energy.by(rate.figure, unit=unit, scale=scale / JOULES_KWH), rate.source, rate.version)
+    return energy.by(rate, unit=unit, scale=scale / JOULES_KWH)
 
 
-def _water(code: str) -> Sourced:
+def _water(code: str) -> Figure:
     found, method = grid.country(code)
     return _published(found.water_l_kwh, "L/kWh", method, found.source)
 
 
-def _published(value: float, unit: str, method: Method, source: str, version: str = "") -> Sourced:
+def _published(value: float, unit: str, method: Method, source: str, version: str = "") -> Figure:
     """A published figure; its edition is the commit that the source names, unless a year is told."""
     commit = _COMMIT.search(source)
     edition = version or (commit[0] if commit else "")
-    return Sourced(Figure(value, unit, method), source, edition)
+    return Figure(value, unit, method, source=source, version=edition)
 
 
 @cache

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from underlay.ledger.figures import JOULES_KWH, Figure
+from underlay.domain.figures import JOULES_KWH, Figure
 from underlay.physics.host_power import parts
 
 INTERNET_KWH_GB = 0.007

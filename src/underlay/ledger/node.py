@@ -18,8 +18,8 @@ from math import isclose
 
 from msgspec import Struct
 
+from underlay.domain.figures import Figure, Method, total, weakest
 from underlay.ledger.attribution import CLOSES, LEAST, Entry, WindowAccounts
-from underlay.ledger.figures import Figure, Method, total, weakest
 
 NODE_ACCOUNTS = ("host", "host_shared", "residual", "overhead")
 DEVICES_ONLY = "accelerators, without their host"

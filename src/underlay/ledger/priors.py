@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 
-from underlay.ledger.figures import Method
+from underlay.domain.figures import Method
 from underlay.ledger.step_energy import Coefficients, Prior, StepModel, Sums, non_negative
 from underlay.ledger.steps import TokenCosts
 from underlay.physics.power import PowerCurve

@@ -20,8 +20,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from underlay.domain.figures import Figure, Method, total, weakest
 from underlay.ledger.attribution import CLOSES, LEAST, Account, Entry, WindowAccounts
-from underlay.ledger.figures import Figure, Method, total, weakest
 from underlay.ledger.node import NodeAccounts
 
 Ending = Literal["answered", "failed", "abandoned"]

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from underlay.ledger.figures import Method
+from underlay.domain.figures import Method
 from underlay.ledger.steps import Step
 
 #: What a window counts for after the next one: after 140 it counts for half.

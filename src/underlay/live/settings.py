@@ -117,6 +117,44 @@ class MeterSettings(Section):
     redfish: RedfishSettings = RedfishSettings()
 
 
+class SiteSettings(Section):
+    """Where this machine stands and what it costs: what grams, millilitres and money are reckoned from.
+
+    What is not said and not published is told of no request; it is not taken for nothing.
+    """
+
+    name: str = Field("local", min_length=1, description="what the ledger calls this place")
+    region: str | None = Field(
+        None, description="a provider's region (azure/westeurope) whose grid, PUE and water are taken"
+    )
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = Field(
+        None, description="or the country whose grid is taken, by two letters; neither: the world's mean, assumed"
+    )
+    pue: Annotated[float, Field(ge=1)] | None = Field(None, description="instead of the region's")
+    carbon_g_per_kwh: Annotated[float, Field(ge=0)] | None = Field(None, description="instead of the grid's mean")
+    market_carbon_g_per_kwh: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="by contracts and certificates, if there are any"
+    )
+    carbon_by_hour: Annotated[tuple[float, ...], Field(min_length=24, max_length=24)] | None = Field(
+        None, description="g/kWh of each hour of the day, UTC, where they are known"
+    )
+    usd_per_kwh: Annotated[float, Field(ge=0)] | None = Field(None, description="price of electricity")
+    usd_by_hour: Annotated[tuple[float, ...], Field(min_length=24, max_length=24)] | None = Field(
+        None, description="price of each hour of the day, UTC, where it changes"
+    )
+    accelerator: str | None = Field(
+        None, description="what the models run on, by the catalogue's id; none: processors, embodied carbon unknown"
+    )
+    accelerators: Count = Field(1, description="how many of them this machine has")
+    usd_per_accelerator_hour: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="what one costs an hour; none: purchase_usd written off, or published prices"
+    )
+    purchase_usd: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="what one was bought for, its part of the host included"
+    )
+    life_months: Count = Field(48, description="how long what was bought is used")
+
+
 class LogSettings(Section):
     """Logs, on stderr."""
 
@@ -137,4 +175,5 @@ class Settings(Section):
     accounts: tuple[AccountSettings, ...] = Field((), description="limits and budgets of tenants, users and models")
     desk: DeskSection = DeskSection()
     meters: MeterSettings = MeterSettings()
+    site: SiteSettings = SiteSettings()
     log: LogSettings = LogSettings()

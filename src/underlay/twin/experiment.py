@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import isnan, nan
 from typing import Any, Literal, NamedTuple
 
-from underlay.ledger.figures import weakest
+from underlay.domain.figures import weakest
 
 from .confidence import Interval, interval
 from .figures import Figure, better

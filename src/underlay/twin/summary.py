@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from underlay.ledger.figures import weakest
+from underlay.domain.figures import weakest
 
 from .figures import COMMON_UNITS, KINDS, LATENCIES, PERCENTILES, Figure
 from .records import OUTCOMES, Account, RunResult, Series, itl_s

@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.support.meters import Controller, Device, FakeNvml, Powercap
 
-from underlay.ledger.figures import Figure
+from underlay.domain.figures import Figure
 from underlay.live.meters import ladder, nvml, rapl
 from underlay.live.meters.meter import Found
 from underlay.live.meters.redfish import RedfishMeter

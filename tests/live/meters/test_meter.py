@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.control.builders import quick
 from tests.support.meters import Clock, SimulatedMeter
 
-from underlay.ledger.figures import Figure
+from underlay.domain.figures import Figure
 from underlay.live.meters.meter import Boundary, Meter, Quantum, Reading, Tally
 
 NVML = Quantum(0.1, 0.0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from underlay.ledger.figures import weakest
+from underlay.domain.figures import weakest
 from underlay.twin.world import energy_book as book
 from underlay.twin.world.energy_book import EnergyBook
 

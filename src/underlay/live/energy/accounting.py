@@ -22,9 +22,10 @@ from math import ceil, inf
 import structlog
 from msgspec import structs
 
-from underlay.domain.views import Journey, RequestEnergy
+from underlay.domain.energy import RequestEnergy
+from underlay.domain.figures import Figure, Method, total
+from underlay.domain.views import Journey
 from underlay.ledger.attribution import WindowAccounts
-from underlay.ledger.figures import Figure, Method, total
 from underlay.ledger.statements import Ending, Statement, Statements
 from underlay.ledger.steps import Step
 from underlay.live.driver import Performer

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from underlay.domain.figures import Figure
 from underlay.ledger.attribution import Window, WindowAccounts
 from underlay.ledger.device import DeviceLedger
-from underlay.ledger.figures import Figure
 from underlay.ledger.step_energy import Prior, StepEnergy
 from underlay.ledger.steps import Step
 from underlay.live.meters import track

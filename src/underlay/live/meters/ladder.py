@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from underlay.ledger import figures
-from underlay.ledger.figures import Figure
+from underlay.domain import figures
+from underlay.domain.figures import Figure
 from underlay.live.meters import nvml, processor, rapl
 from underlay.live.meters.meter import Found, Meter
 from underlay.live.settings import MeterSettings, RedfishSettings

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from underlay.ledger.figures import Figure, Method
+from underlay.domain.figures import Figure, Method
 
 
 class Quantum(NamedTuple):

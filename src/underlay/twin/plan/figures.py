@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from underlay.ledger.figures import weakest
+from underlay.domain.figures import weakest
 from underlay.physics import catalogue, power
 from underlay.twin.plan.carriers import Carrier
 from underlay.twin.plan.places import Place, Ways

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from underlay.ledger.figures import JOULES_KWH, weakest
+from underlay.domain.figures import JOULES_KWH, weakest
 from underlay.twin.records import Account
 from underlay.twin.world.power_tree import Floats
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from underlay.ledger.figures import weakest
+from underlay.domain.figures import weakest
 from underlay.twin.kernel import Kernel
 from underlay.twin.records import Account
 from underlay.twin.world.capping import Capping

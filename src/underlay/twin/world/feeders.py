@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from underlay.ledger.figures import JOULES_KWH
+from underlay.domain.figures import JOULES_KWH
 from underlay.twin.records import Account
 from underlay.twin.world import energy_book as book
 from underlay.twin.world.energy_book import EnergyBook

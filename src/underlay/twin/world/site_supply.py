@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from underlay.domain.errors import BadRequest
-from underlay.ledger.figures import JOULES_KWH
+from underlay.domain.figures import JOULES_KWH
 from underlay.physics import grid
 from underlay.physics.climate import Climate, Clock
 from underlay.physics.cooling import CoolingPlant

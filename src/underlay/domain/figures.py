@@ -42,7 +42,8 @@ JOULES_KWH = 3.6e6
 class Figure(Struct, frozen=True, omit_defaults=True):
     """A value with what is known of it. ``uncertainty`` is to either side, in the same unit; None: nobody knows.
 
-    ``meter`` is the id of the instrument, or of several, joined by ``+``; empty where none was read.
+    ``meter`` is the id of the instrument, or of several, joined by ``+``; empty where none was read. ``source`` is
+    who published what it was reckoned from, ``version`` which edition; empty where nobody but us said anything.
     """
 
     value: float
@@ -51,6 +52,8 @@ class Figure(Struct, frozen=True, omit_defaults=True):
     meter: str = ""
     boundary: str = ""
     uncertainty: float | None = None
+    source: str = ""
+    version: str = ""
 
     def __post_init__(self) -> None:
         if not isfinite(self.value):
@@ -69,6 +72,8 @@ class Figure(Struct, frozen=True, omit_defaults=True):
             meter=self.meter,
             boundary=self.boundary if boundary is None else boundary,
             uncertainty=None if self.uncertainty is None else self.uncertainty * abs(factor),
+            source=self.source,
+            version=self.version,
         )
 
     def by(self, other: Figure, *, unit: str, scale: float = 1.0, boundary: str | None = None) -> Figure:
@@ -84,6 +89,8 @@ class Figure(Struct, frozen=True, omit_defaults=True):
             meter=_joined((self.meter, other.meter), "+"),
             boundary=self.boundary if boundary is None else boundary,
             uncertainty=uncertainty,
+            source=_joined((self.source, other.source), "; "),
+            version=_joined((self.version, other.version), "; "),
         )
 
 
@@ -121,6 +128,8 @@ def _sum(figures: Sequence[Figure], uncertainty: float | None) -> Figure:
         meter=_joined((figure.meter for figure in figures), "+"),
         boundary=_joined((figure.boundary for figure in figures), "; "),
         uncertainty=uncertainty,
+        source=_joined((figure.source for figure in figures), "; "),
+        version=_joined((figure.version for figure in figures), "; "),
     )
 
 

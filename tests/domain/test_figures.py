@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.control.builders import quick
 from tests.ledger.builders import metered
 
-from underlay.ledger.figures import Figure, over_windows, total, weakest
+from underlay.domain.figures import Figure, over_windows, total, weakest
 
 
 def figure(
