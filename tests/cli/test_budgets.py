@@ -5,9 +5,11 @@ import time
 
 import click
 import pytest
-from tests.live.records import charge, writing
+from msgspec.structs import replace
+from tests.live.records import charge, journey, writing
 
 from underlay.cli._budgets import budget
+from underlay.domain.energy import Booked, RequestEnergy
 from underlay.domain.keys import Budget
 
 
@@ -18,6 +20,8 @@ from underlay.domain.keys import Budget
         ("0.000000000001 USD per day", Budget("day", 1)),
         ("200000tokens/week", Budget("week", None, 200_000)),
         (" 1 tokens/total ", Budget("total", None, 1)),
+        ("500kJ/day", Budget("day", joules=5e5)),
+        ("1.5 kWh per month", Budget("month", joules=5.4e6)),
     ],
 )
 def test_budgets_as_people_write_them(text, meant):
@@ -37,6 +41,10 @@ def test_budgets_as_people_write_them(text, meant):
         "9000001usd/day",
         "5 eur/day",
         "1e3usd/day",
+        "5mJ/day",
+        "0J/day",
+        "9GWh/day",
+        "9999MWh/total",
     ],
 )
 def test_what_is_no_budget_is_refused(text):
@@ -65,6 +73,20 @@ def test_keys_show_what_is_spent_of_their_budgets(underlay, data_dir):
     assert month["resets_at"].endswith("-01T00:00:00Z")
     (_, newer) = json.loads(underlay("keys", "list", "--json").stdout)["keys"]
     assert newer["budgets"] == new["budgets"]
+
+
+def test_keys_show_what_joules_are_used_of_their_budgets(underlay, data_dir):
+    made = underlay("keys", "create", "--tenant", "acme", "--name", "green", "--budget", "1kWh/total", "--json")
+    key_id = json.loads(made.stdout)["key"]["id"]
+    energy = RequestEnergy("settled", 1.2e5, 0.5, "measured", "nvml:0", "device", {"busy": 1.2e5})
+    with writing(data_dir) as writer:
+        over = replace(journey(1, time.time()), key_id=key_id, energy=energy)
+        writer.submit_energy(Booked(0.0, 1.0, "", "nvml:0", "measured", 1.2e5, {"busy": 1.2e5}), [over])
+        writer.flush()
+    assert "120 kJ (33.33 Wh) of 3.6 MJ (1 kWh) in total" in underlay("keys", "list").stdout
+    (listed,) = json.loads(underlay("keys", "list", "--json").stdout)["keys"]
+    (told,) = listed["budgets"]
+    assert (told["joules"], told["spent_joules"], told["usd"], told["tokens"]) == (3.6e6, 1.2e5, None, None)
 
 
 def test_a_band_that_nobody_serves_is_wrong_usage(underlay):

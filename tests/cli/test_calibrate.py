@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import statistics
@@ -18,6 +19,9 @@ import pytest
 from tests.support.platform import lay_weights
 from tests.support.scripted import Script, ScriptedEngine, steps_taken
 
+from underlay.ledger.steps import costs_of
+from underlay.live import calibration
+from underlay.live.energy.prior import first_prior, profile_path
 from underlay.physics.profiles import EngineRules, Line, read
 
 
@@ -62,13 +66,21 @@ def test_a_server_is_measured_and_its_profile_written(server_url, tmp_path, monk
     assert profile.coefficients == line.coefficients()
     assert profile.rules == EngineRules(max_sequences=2, step_tokens=2048)
     assert {point["held_out"] for point in said["points"]} == {False, True}
+    # A server that is not our child is seen by no model of processes: where there is no other meter, it is said.
+    assert (line.power is None) == bool(said["unmetered"]) == (said["loads"] == [])
+    assert profile.power == line.power
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_people_get_tables_and_are_told_that_nothing_was_written(server_url):
-    done = calibrate("--url", server_url, "--model", "scripted", "--slots", 2, "--quick", "--seconds", 5)
+    done = calibrate(
+        "--url", server_url, "--model", "scripted", "--slots", 2, "--quick", "--seconds", 5, "--no-power"
+    )
     assert done.returncode == 0, done.stderr
-    for part in ("a step takes", "half within", "held out", "nothing was written", "measuring"):
+    for part in (
+        "a step takes", "half within", "held out", "nothing was written", "measuring",
+        "what it draws is not known: it was not asked for",
+    ):  # fmt: skip
         assert part in done.stdout + done.stderr
 
 
@@ -106,6 +118,33 @@ def test_ctrl_c_leaves_no_file(server_url, tmp_path):
     assert "interrupted" in told
     assert "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_of_ours_is_metered_and_its_profile_kept_for_up(underlay, home, server_url, monkeypatch):
+    """The scripted server, taken for a child: its process is this one, whose processor time is metered."""
+    host, port = server_url.removeprefix("http://").split(":")
+
+    @contextlib.asynccontextmanager
+    async def started(model, _data_dir, _progress):
+        size = (model.engine.slots, 512, model.context_tokens)
+        yield calibration.Server((host, int(port)), "llamacpp", model.name, *size, pid=os.getpid())
+
+    monkeypatch.setattr(calibration, "started", started)
+    data = home / "data"
+    done = underlay("calibrate", "--data-dir", str(data), "--slots", "2", "--quick", "--seconds", "10", "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    (kept,) = (data / "profiles").iterdir()
+    assert said["written"] == [str(kept)]
+    profile = read(kept)
+    power = profile.power
+    assert power is not None, said["unmetered"]
+    assert power.method in {"calibrated", "modelled", "assumed"}
+    assert (power.idle_w is None) == power.above_idle
+    assert {load["kind"] for load in said["loads"]} == {"idle", "decode", "prefill"}
+    assert all(load["metered_w"] > 0.0 for load in said["loads"] if load["kind"] != "idle")
+    held = first_prior(costs_of(profile.model), profile_path(data, profile.model), power.meter.split("+"))
+    assert tuple(held.model.coefficients) == msgspec.structs.astuple(power.joules)
 
 
 @pytest.mark.engine

@@ -3,8 +3,10 @@
 import json
 import socket
 import subprocess
+import sys
 
 import pytest
+from tests.support.meters import Device, FakeNvml
 
 from underlay.cli import doctor
 from underlay.cli.doctor import Check
@@ -89,6 +91,23 @@ def test_meters_are_told_and_a_controller_that_does_not_answer_is_doubtful(under
         check = found(underlay)["meter of host"]
     assert check["verdict"] == "warning"
     assert "meters.redfish" in check["fix"]
+
+
+def test_power_caps_that_cannot_be_set_are_found(underlay, monkeypatch, data_dir):
+    assert "power caps" not in found(underlay)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (data_dir / "power-limits.json").write_text('{"GPU-0": 700000}')
+    assert "killed" in found(underlay)["power caps"]["message"]
+    monkeypatch.setenv("UNDERLAY_POWER_CAPS__MODE", "slo")
+    fake = FakeNvml(Device())
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    assert found(underlay)["power caps"]["verdict"] == "ok"
+    fake.permits = False
+    check = found(underlay)["power caps"]
+    assert (check["verdict"], "Insufficient Permissions" in check["message"]) == ("failure", True)
+    assert "as root" in check["fix"]
+    monkeypatch.setenv("UNDERLAY_METERS__NVML", "off")
+    assert "meters.nvml" in found(underlay)["power caps"]["fix"]
 
 
 def test_a_clock_far_in_the_past_is_found():

@@ -176,10 +176,8 @@ def test_the_ledger_adds_up(underlay, data_dir):
         "acme           2             20              8                  6   0.000003\n"
         "total          3             30             12                  9  0.0000045\n"
     )
-    assert underlay("ledger", "--csv").stdout.splitlines()[1:] == [
-        "'=cmd(),1,10,4,3,0.0000015",
-        "acme,2,20,8,6,0.000003",
-    ]
+    rows = [line.split(",")[:6] for line in underlay("ledger", "--csv").stdout.splitlines()[1:]]
+    assert rows == [["'=cmd()", "1", "10", "4", "3", "0.0000015"], ["acme", "2", "20", "8", "6", "0.000003"]]
     said = json.loads(underlay("ledger", "--by", "day", "--since", "2023-11-14", "--json").stdout)
     assert [row["day"] for row in said["rows"]] == ["2023-11-14"]
     assert json.loads(underlay("ledger", "--since", "1d", "--json").stdout)["rows"] == []

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import certifi
+from tests.support.meters import Controller
 from tests.support.platform import RunningPlatform, running_platform
 
 from underlay.domain.keys import Limits
@@ -105,9 +106,15 @@ def scripted_lane(folder: Path) -> Iterator[dict[str, str]]:
         engines = [Engine() for _ in range(3)]
         for engine in engines:
             stack.callback(engine.stop)
+        controller = stack.enter_context(Controller())
         first, second, mortal = (engine.url for engine in engines)
         settings = {
             **SCRIPTED_SETTINGS,
+            "meters": {
+                "rapl": "off",
+                "nvml": "off",
+                "redfish": {"url": f"{controller.url}/power", "insecure": True},
+            },
             "models": [
                 _llamacpp("scripted", [first, second], context_tokens=100_000),
                 _llamacpp("lonely", [first]),
@@ -119,11 +126,21 @@ def scripted_lane(folder: Path) -> Iterator[dict[str, str]]:
         }
         keys = _make_keys(folder / "data")
         platform = stack.enter_context(running_platform(folder, settings))
+        _let_it_learn(platform)
         yield {
             **_environment(platform, "scripted"),
             "UNDERLAY_TEST_KEYS": json.dumps(keys),
             "UNDERLAY_TEST_MORTAL": mortal,
         }
+
+
+def _let_it_learn(platform: RunningPlatform) -> None:
+    """Wait until replies tell joules: a window with something to do, and one without after it, must be metered."""
+    until = time.monotonic() + 60
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "[[tokens=20]]"}]}
+    while "x-underlay-energy-joules" not in platform.ask("POST", "/v1/chat/completions", body).headers:
+        assert time.monotonic() < until, platform.log.read_text()
+        time.sleep(5)  # a controller is asked every two seconds, and so long are windows
 
 
 def _llamacpp(name: str, addresses: list[str], context_tokens: int = 4096, **engine: Any) -> dict[str, Any]:

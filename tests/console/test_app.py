@@ -257,7 +257,7 @@ def test_records_are_sent_as_the_domain_defines_them(client, views):
     assert msgspec.json.decode(client.get("/api/replicas").content, type=list[ReplicaRow]) == views.replicas()
     assert msgspec.json.decode(client.get("/api/journeys").content, type=list[Journey]) == views.stories
     assert msgspec.json.decode(client.get("/api/journeys/req_02refused").content, type=Journey) == views.stories[1]
-    for group in ("request", "tenant", "key", "model"):
+    for group in ("request", "tenant", "key", "model", "region", "day"):
         found = client.get("/api/ledger", params={"group": group}).content
         assert msgspec.json.decode(found, type=list[LedgerRow]) == views.ledger(group)
 

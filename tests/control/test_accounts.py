@@ -10,7 +10,7 @@ from tests.control.builders import NOW_S, key, quick, settings
 
 from underlay.control.accounts import Accounts, Reservation
 from underlay.control.budgets import period_start
-from underlay.control.events import BudgetSpent
+from underlay.control.events import BudgetSpent, EnergySettled
 from underlay.domain.errors import BudgetExhausted, LimitReached, UnderlayError
 from underlay.domain.keys import Budget, Limits
 from underlay.domain.policy import Account
@@ -296,6 +296,9 @@ def test_a_count_that_is_off_is_found():
     holding.purses[2].reserve(0, 1)
     with pytest.raises(AssertionError, match="model gemma's reserved money"):
         of.check({ANN.id: 1}, running)
+    holding.purses[2].reserve(0, -1, 1)
+    with pytest.raises(AssertionError, match="model gemma's reserved joules"):
+        of.check({ANN.id: 1}, running)
 
 
 # Everything at once.
@@ -309,6 +312,7 @@ caps = st.lists(
         st.sampled_from(["day", "week", "month", "total"]),
         st.none() | st.integers(0, 200),
         st.none() | st.integers(0, 200),
+        st.none() | st.sampled_from([0.0, 5e-5, 2e-4]),
     ),
     max_size=2,
 ).map(tuple)
@@ -334,6 +338,8 @@ class AccountsMachine(RuleBasedStateMachine):
         self.at = NOW_S
         self.keys = {}
         self.running = []
+        self.count = 0
+        self.ended = []  # key id, model and ticket of those whose meter has not told
         self.within = True  # nobody used more than was reserved, and no bound came later
         for name in ("ann", "bob"):
             self.tell(key(name, user=name))
@@ -348,13 +354,19 @@ class AccountsMachine(RuleBasedStateMachine):
     def a_key(self, number):
         return list(self.keys.values())[number % len(self.keys)]
 
-    @rule(number=st.integers(0, 9), model=st.sampled_from(["gemma", "embedder"]), tokens=amounts, pico=amounts)
-    def arrive(self, number, model, tokens, pico):
+    @rule(
+        number=st.integers(0, 9),
+        model=st.sampled_from(["gemma", "embedder"]),
+        tokens=amounts,
+        pico=amounts,
+        micro=amounts,
+    )
+    def arrive(self, number, model, tokens, pico, micro):
         asking = self.a_key(number)
         holding = self.of.holding(asking, model)
         before = self.counts()
         try:
-            held = holding.admit(tokens, pico, self.at)
+            held = holding.admit(tokens, pico, self.at, micro)
         except UnderlayError as refused:
             assert refused.status == 429
             assert self.counts() == before, "a refused request was counted somewhere"
@@ -367,13 +379,14 @@ class AccountsMachine(RuleBasedStateMachine):
         meters = [m for h in self.of._all_holdings() for m in h.meters]
         lefts = [rate.left(self.at) for m in meters for rate in (m.requests, m.tokens) if rate]
         spent = [(p.spent_tokens, p.spent_pico_usd, p.reserved_tokens, p.reserved_pico_usd) for p in self.purses()]
+        spent += [(p.spent_microjoules, p.reserved_microjoules) for p in self.purses()]
         return [m.open_requests for m in meters], lefts, spent
 
     @precondition(lambda self: self.running)
-    @rule(number=st.integers(0, 9), tokens=amounts, pico=amounts)
-    def grow(self, number, tokens, pico):
+    @rule(number=st.integers(0, 9), tokens=amounts, pico=amounts, micro=amounts)
+    def grow(self, number, tokens, pico, micro):
         asking, model, held = self.running[number % len(self.running)]
-        self.of.holding(asking, model).extend(held, tokens, pico, self.at)
+        self.of.holding(asking, model).extend(held, tokens, pico, self.at, micro)
 
     @precondition(lambda self: self.running)
     @rule(number=st.integers(0, 9), share=st.sampled_from([0, 50, 100, 100, 130]))
@@ -381,7 +394,29 @@ class AccountsMachine(RuleBasedStateMachine):
         asking, model, held = self.running.pop(number % len(self.running))
         self.within = self.within and share <= 100
         used = held.tokens * share // 100, held.pico_usd * share // 100
-        self.of.holding(asking, model).settle(held, *used, self.at)
+        holding = self.of.holding(asking, model)
+        holding.settle(held, *used, self.at)
+        if held.microjoules:
+            self.count += 1
+            ticket = f"t{self.count}"
+            holding.keep_joules(ticket, held.microjoules, self.at + 9)
+            self.ended.append((asking, model, ticket, held.microjoules))
+
+    @precondition(lambda self: self.ended)
+    @rule(number=st.integers(0, 9), share=st.sampled_from([0, 50, 100, 130]), silent=st.booleans())
+    def meter(self, number, share, silent):
+        """It tells, of a key whose team may be another one by now, or has not told in time."""
+        asking, model, ticket, micro = self.ended.pop(number % len(self.ended))
+        holding = self.of.holding(self.keys[asking.id], model)
+        if silent:
+            holding.give_up_meter(holding.unsettled[ticket], self.at)
+            return
+        self.within = self.within and share <= 100
+        joules = micro * share / 100 / 1e6
+        event = EnergySettled(self.at, ticket, asking.id, asking.tenant, model, joules)
+        assert self.of.give_joules_back(event)
+        assert not self.of.give_joules_back(event)
+        self.of.settled(event)
 
     @rule(later_s=st.sampled_from([0.5, 30.0, 50_000.0, 2e6]))
     def wait(self, later_s):
@@ -416,12 +451,16 @@ class AccountsMachine(RuleBasedStateMachine):
         for asking, _, _ in self.running:
             counted[asking.id] = counted.get(asking.id, 0) + 1
         self.of.check(counted, self.running)
+        waiting = sorted(micro for *_, micro in self.ended)
+        assert sorted(k.microjoules for h in self.of._all_holdings() for k in h.unsettled.values()) == waiting
         for purse in self.purses():
             assert min(purse.spent_tokens, purse.spent_pico_usd) >= 0
             money, tokens = purse.budget.pico_usd, purse.budget.tokens
             if self.within:
                 assert money is None or purse.spent_pico_usd + purse.reserved_pico_usd <= money
                 assert tokens is None or purse.spent_tokens + purse.reserved_tokens <= tokens
+                joules = purse.budget.joules
+                assert joules is None or purse.spent_microjoules + purse.reserved_microjoules <= joules * 1e6
 
 
 AccountsMachine.TestCase.settings = pace(quick, max_examples=8, stateful_step_count=20)

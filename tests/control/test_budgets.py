@@ -93,6 +93,33 @@ def test_what_running_requests_reserve_is_no_spent_budget():
     assert error.retry_after_s == 1.0
 
 
+def test_joules_are_refused_in_units_that_people_read():
+    of = Purse(Budget("month", joules=3.6e6), "team acme's")
+    of.spend(0, 0, NOW_S, 3_000_000 * 10**6)
+    assert not of.fits(0, 0, NOW_S, 700_000 * 10**6)
+    error = of.exhausted(0, 0, NOW_S, 700_000 * 10**6)
+    assert error.message == (
+        "team acme's budget of 3.6 MJ (1 kWh) per month has 600 kJ (166.7 Wh) left and this request may take"
+        " 700 kJ (194.4 Wh); it resets at 2026-10-01T00:00:00Z"
+    )
+    assert error.retry_after_s == period_end("month", NOW_S) - NOW_S
+    assert "may take 4 MJ (1.111 kWh), more than team acme's" in str(of.exhausted(0, 0, NOW_S, 4 * 10**12))
+
+
+def test_joules_of_earlier_runs_are_told_and_of_rotated_keys_taken_over():
+    of, other = (Purse(Budget("total", joules=9.0)) for _ in range(2))
+    for _ in range(2):
+        of.told(0.0, 0, 0, NOW_S, 4_000_000)
+    other.spend(0, 0, NOW_S, 1_000_000)
+    of.absorb(other)
+    assert of.spent_microjoules == 5_000_000
+
+
+def test_the_tightest_of_several_budgets_in_joules_holds():
+    bounds = (Budget("day", joules=5.0), Budget("day", 7), Budget("day", joules=3.0, tokens=2))
+    assert merged(bounds) == {"day": Budget("day", 7, 2, 3.0)}
+
+
 def test_a_total_budget_does_not_reset():
     of = purse("total", 1)
     of.spend(0, 2 * USD, NOW_S)
@@ -166,9 +193,9 @@ def test_what_was_spent_in_another_period_does_not_count():
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("arrive"), st.integers(0, 60), st.integers(0, 60)),
-        st.tuples(st.just("end"), st.integers(0, 20), st.integers(0, 100)),
-        st.tuples(st.just("wait"), st.sampled_from([0.0, 1.0, 40_000.0, 90_000.0, 3e6]), st.just(0)),
+        st.tuples(st.just("arrive"), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60)),
+        st.tuples(st.just("end"), st.integers(0, 20), st.integers(0, 100), st.just(0)),
+        st.tuples(st.just("wait"), st.sampled_from([0.0, 1.0, 40_000.0, 90_000.0, 3e6]), st.just(0), st.just(0)),
     ),
     max_size=60,
 )
@@ -176,22 +203,30 @@ steps = st.lists(
 
 @quick
 @given(
-    period=st.sampled_from(PERIODS), money=st.integers(0, 100), tokens=st.none() | st.integers(0, 100), steps=steps
+    period=st.sampled_from(PERIODS),
+    money=st.integers(0, 100),
+    tokens=st.none() | st.integers(0, 100),
+    micro=st.none() | st.integers(0, 100),
+    steps=steps,
 )
-def test_i8_and_i10_never_more_than_the_budget_and_never_below_nothing(period, money, tokens, steps):
+def test_i8_and_i10_never_more_than_the_budget_and_never_below_nothing(period, money, tokens, micro, steps):
     """Whatever comes and ends when, if each uses at most what it reserved."""
-    of, at, running = Purse(Budget(period, money, tokens)), NOW_S, []
-    for what, first, second in steps:
+    joules = None if micro is None else micro / 1e6
+    of, at, running = Purse(Budget(period, money, tokens, joules)), NOW_S, []
+    for what, first, second, third in steps:
         if what == "wait":
             at += first
-        elif what == "arrive" and of.fits(first, second, at):
-            of.reserve(first, second)
-            running.append((first, second))
+        elif what == "arrive" and of.fits(first, second, at, third):
+            of.reserve(first, second, third)
+            running.append((first, second, third))
         elif what == "end" and running:
             ends = running.pop(first % len(running))
-            of.reserve(-ends[0], -ends[1])
-            of.spend(ends[0] * second // 100, ends[1] * second // 100, at)
+            of.reserve(-ends[0], -ends[1], -ends[2])
+            of.spend(ends[0] * second // 100, ends[1] * second // 100, at, ends[2] * second // 100)
         assert of.spent_pico_usd + of.reserved_pico_usd <= money
         assert tokens is None or of.spent_tokens + of.reserved_tokens <= tokens
         assert min(of.spent_pico_usd, of.reserved_pico_usd, of.spent_tokens, of.reserved_tokens) >= 0
+        assert micro is None or of.spent_microjoules + of.reserved_microjoules <= joules * 1e6
+        assert min(of.spent_microjoules, of.reserved_microjoules) >= 0
         assert of.reserved_tokens == sum(held[0] for held in running)
+        assert of.reserved_microjoules == sum(held[2] for held in running)

@@ -37,8 +37,10 @@ from underlay.control.events import (
     AttemptFailed,
     BudgetSpent,
     ClientGone,
+    EnergySettled,
     Finished,
     FirstToken,
+    GridSeen,
     KeyChanged,
     Probed,
     Progress,
@@ -75,23 +77,29 @@ limits = st.builds(
     tokens_per_minute=mostly(None, 500),
     concurrent=mostly(None, 4),
 )
-budgets = mostly((), (Budget("day", tokens=2000),), (Budget("total", pico_usd=10**9),))
+budgets = mostly(
+    (), (Budget("day", tokens=2000),), (Budget("total", pico_usd=10**9),), (Budget("total", joules=500.0),)
+)
 some_settings = st.builds(
-    lambda waiting, patience, attempts, strikes, limit, routing, slo, hedge, bands, adaptive, kept: settings(
-        waiting_max=waiting,
-        wait_max_s=patience,
-        attempts_max=attempts,
-        strikes_max=strikes,
-        suspect_s=5.0,
-        default_limits=limit,
-        routing=routing,
-        slo_ttft_s=slo,
-        hedge_share=hedge,
-        drain_s=2.0,
-        slow_start_s=4.0,
-        bands=bands,
-        adaptive=adaptive,
-        holdback_share=kept,
+    lambda waiting, patience, attempts, strikes, limit, routing, slo, hedge, bands, adaptive, kept, put_off: (
+        settings(
+            waiting_max=waiting,
+            wait_max_s=patience,
+            attempts_max=attempts,
+            strikes_max=strikes,
+            suspect_s=5.0,
+            default_limits=limit,
+            routing=routing,
+            slo_ttft_s=slo,
+            hedge_share=hedge,
+            drain_s=2.0,
+            slow_start_s=4.0,
+            bands=bands,
+            adaptive=adaptive,
+            holdback_share=kept,
+            deferral=put_off,
+            deferral_margin_s=60.0,
+        )
     ),
     mostly(100, 3, 0),
     st.sampled_from([3.0, 30.0]),
@@ -104,6 +112,7 @@ some_settings = st.builds(
     mostly(DeskSettings().bands, (Band("only"),), (Band("batch", 0.5), Band("standard", 0.5))),
     mostly(True, False),
     mostly(0.1, 0.0, 0.9),
+    mostly("carbon", "none", "both"),
 )
 
 
@@ -270,6 +279,7 @@ class DeskMachine(RuleBasedStateMachine):
         session=mostly(0, 7),
         band=mostly("", "priority", "batch", "nonsense"),
         idempotency=mostly(("", ""), ("once", "a"), ("once", "b"), ("twice", "a")),
+        defer_s=mostly(None, 5.0, 600.0, 20_000.0),
     )
     def arrive(self, who, **asked):
         name = f"t{len(self.tickets) + 1}"
@@ -285,6 +295,12 @@ class DeskMachine(RuleBasedStateMachine):
     def a_burst_arrives(self, count, streaming):
         for _ in range(count):
             self.arrive(("ann",), model="gemma", strands=1, max_tokens=None, streaming=streaming)
+
+    @rule(hours=st.lists(st.integers(20, 900), min_size=2, max_size=2), prices=st.booleans())
+    def grid_is_seen(self, hours, prices):
+        """From one hour to the next it gets better or worse."""
+        carbon = tuple(float(grams) for grams in hours) * 12
+        self.tell(GridSeen(self.at, carbon, carbon if prices else ()))
 
     @precondition(lambda self: self.open("running"))
     @rule(data=st.data(), prompt=counts, tokens=counts)
@@ -388,7 +404,7 @@ class DeskMachine(RuleBasedStateMachine):
                 self.revoked.discard(each)
                 self.tell(KeyChanged(self.at, key(each, limits=limit if what == "limit" else Limits())))
 
-    @rule(later_s=st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0]))
+    @rule(later_s=st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0, 3000.0]))
     def time_passes(self, later_s):
         """The driver keeps its promise: no alarm is slept through."""
         until = self.at + later_s
@@ -396,6 +412,16 @@ class DeskMachine(RuleBasedStateMachine):
             self.at, self.alarm = max(self.at, self.alarm), None
             self.tell(Tick(self.at))
         self.at = until
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), joules=st.floats(0.0, 200.0), usage=usages)
+    def meter_tells(self, data, joules, usage):
+        """Of one that is over, or not yet; nothing is to be done for it."""
+        name = data.draw(st.sampled_from(list(self.tickets)[-8:]))
+        asked = self.tickets[name].event.model
+        who = data.draw(st.sampled_from(KEYS))
+        event = EnergySettled(self.at, name, f"key_{who}", f"{who}'s", asked, joules, {"busy": joules}, usage)
+        assert {type(effect) for effect in self.tell(event)} <= {WakeAt}
 
     @precondition(lambda self: any(type(e) is Cut for t in self.tickets.values() for e in t.effects[-1:]))
     @rule(usage=usages)
@@ -477,6 +503,17 @@ class DeskMachine(RuleBasedStateMachine):
                     break
 
     @invariant()
+    def who_can_wait_is_served_or_refused_in_time(self):
+        """However often it was put off: by when it must have begun, it has begun or is gone."""
+        for name, ticket in self.desk.tickets.items():
+            if ticket.state == "waiting" and ticket.latest_at and not ticket.attempts:
+                event = self.tickets[name].event
+                assert event.at < ticket.latest_at < ticket.given_up_at <= event.at + event.defer_s
+                assert ticket.until <= ticket.given_up_at
+                assert self.at <= ticket.given_up_at or self.alarm_is_due()
+                assert not ticket.put_off or ticket.not_before <= ticket.latest_at
+
+    @invariant()
     def i8_i9_i10_budgets(self):
         """I8: what is spent and set aside stays within each budget, but for what ran before it was set."""
         for name in KEYS:
@@ -484,6 +521,7 @@ class DeskMachine(RuleBasedStateMachine):
             for purse in holding.purses:
                 assert purse.reserved_tokens >= 0
                 assert purse.reserved_pico_usd >= 0
+                assert purse.reserved_microjoules >= 0
 
     @invariant()
     def i15_a_revoked_key_has_no_open_stream_that_was_not_cut(self):

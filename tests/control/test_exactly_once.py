@@ -29,11 +29,13 @@ from tests.control.builders import (
     the,
 )
 
+from underlay.control.caller_desk import METER_S
 from underlay.control.desk import assemble
 from underlay.control.effects import Admitted, Charge, Close, Cut, Dispatch, Refuse, Replay
 from underlay.control.events import (
     AttemptFailed,
     ClientGone,
+    EnergySettled,
     Finished,
     FirstToken,
     KeyChanged,
@@ -66,7 +68,7 @@ OTHERS = (
 )
 VERBS = (
     *(["arrive"] * 4 + ["first", "finish", "fail", "gone"] * 2),
-    *("progress", "lost", "seen", "drain", "probe", "key", "settings", "time", "tick"),
+    *("progress", "lost", "seen", "drain", "probe", "key", "settings", "time", "tick", "meter"),
 )
 small = st.integers(0, 7)
 steps = st.lists(st.tuples(st.sampled_from(VERBS), small, small, small), max_size=60)
@@ -188,11 +190,21 @@ class Hostile:
             {"revoked_s": self.at + 1},
             {"budgets": (Budget("total", tokens=100 * c),)},
             {"budgets": (Budget("day", pico_usd=10**8 * c),), "user": "u"},
-            {"limits": Limits(concurrent=c)},
+            {"budgets": (Budget("day", joules=10.0 * c), Budget("total", tokens=10**6)), "user": "u"},
             {"limits": Limits(requests_per_minute=c + 1, tokens_per_minute=100 * c + 1)},
             {"replaced_by": "key_bob", "budgets": (Budget("total", tokens=50),)},
         )[b]
         self.tell(KeyChanged(self.at, key(KEYS[0 if "replaced_by" in more else a % 2], **more)))
+
+    def meter(self, a: int, b: int, c: int) -> None:
+        """Of a request that runs, is over, or never was; more than once; of a key that is not the request's."""
+        for _ in range(1 + (c == 7)):
+            name = KEYS[b % 2]
+            self.tell(
+                EnergySettled(
+                    self.at, f"t{a}", f"key_{name}", f"{name}'s", MODELS[b // 6], c - 1.0, usage=Usage(c, c // 2, b)
+                )
+            )
 
     def settings(self, a: int, _: int, __: int) -> None:
         self.tell(SettingsChanged(self.at, of(**OTHERS[a % len(OTHERS)])))
@@ -216,6 +228,11 @@ class Hostile:
         for replica in self.desk.replicas.values():
             assert (replica.load, replica.prefill_tokens) == (0, 0), "I9: leases are given back"
         self.desk.accounts.check({}, [])
+        self.at += METER_S
+        self.tell(Tick(self.at))
+        holdings = list(self.desk.accounts._all_holdings())
+        assert not any(holding.unsettled for holding in holdings), "no meter is waited for for ever"
+        assert not any(purse.reserved_microjoules for holding in holdings for purse in holding.purses)
         for name, life in self.ended:
             found = kinds(life)
             assert found[0] == "Admitted"

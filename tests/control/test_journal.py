@@ -26,6 +26,8 @@ BY_TYPE = {
     int | None: st.none() | counts,
     tuple[int, ...]: st.lists(digests, max_size=9).map(tuple),
     float: times,
+    tuple[float, ...]: st.lists(times, max_size=9).map(tuple),
+    dict[str, float]: st.dictionaries(st.text(max_size=9), times, max_size=3),
     float | None: st.none() | times,
     Usage: usages,
     Timings: st.builds(Timings, times, times),

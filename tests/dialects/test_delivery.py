@@ -182,3 +182,28 @@ def test_each_vendor_has_its_own_words_for_them() -> None:
         [detail.get("reason") or detail.get("retryDelay") for detail in error["details"]] for error in gemini
     ]
     assert reasons == [["RATE_LIMIT_EXCEEDED", "2s"], ["INSUFFICIENT_QUOTA"], ["OVERLOADED", "2s"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "defer_s"),
+    [("8h", 28_800.0), ("90min", 5400.0), ("1.5 h", 5400.0), (" 30s ", 30.0), ("24h", 86_400.0)],
+)
+def test_what_can_wait_says_how_long(said: str, defer_s: float) -> None:
+    found = heeded(Ask(Prompt("chat", "m"), deadline_s=600.0), {"x-underlay-defer": said})
+    assert (found.defer_s, found.deadline_s, found.band) == (defer_s, None, "batch")
+
+
+def test_what_can_wait_keeps_the_band_it_asked_for() -> None:
+    assert heeded(ASK, {"x-underlay-defer": "2h", "x-underlay-band": "standard"}).band == "standard"
+
+
+@pytest.mark.parametrize("said", ["", "8", "8 hours", "-1h", "0h", "25h", "nanh", "1e9h"])
+def test_a_time_to_wait_must_make_sense(said: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        heeded(ASK, {"x-underlay-defer": said})
+    assert refused.value.param == "x-underlay-defer"
+
+
+def test_nobody_waits_for_hours_who_gives_up_in_seconds() -> None:
+    with pytest.raises(BadRequest, match="exclude"):
+        heeded(ASK, {"x-underlay-defer": "2h", "x-underlay-deadline-ms": "1500"})

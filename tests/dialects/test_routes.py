@@ -92,6 +92,17 @@ def test_wrong_methods_name_the_right_one() -> None:
         assert (route.name, route.allow) == ("wrong_method", allow)
 
 
+def test_the_record_of_a_request_s_energy_is_nobody_s_dialect() -> None:
+    path = "/v1/requests/req_1/energy"
+    assert at("GET", path) == ("openai", "request_energy", "req_1")
+    assert choose("GET", path, "", {"anthropic-version": "1"}).dialect == "anthropic"
+    assert choose("GET", path.replace("v1", "v1beta"), "", {}).dialect == "gemini"
+    assert choose("POST", path, "", {}).allow == "GET, HEAD"
+    assert (
+        at("GET", "/v1/requests/req_1")[:2] == at("GET", "/v1/requests/req_1/energy/x")[:2] == ("openai", "unknown")
+    )
+
+
 def test_stored_responses() -> None:
     assert at("GET", "/v1/responses/resp_1") == ("openai", "response", "resp_1")
     assert at("DELETE", "/v1/responses/resp_1") == ("openai", "response", "resp_1")

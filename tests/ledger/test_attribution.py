@@ -90,6 +90,7 @@ def test_a_dropped_account_turns_the_check_red() -> None:
     log = [
         step(decode("a"), prefill("b"), decode("c", purpose="recompute"), end_s=0.2),
         step(decode("d", purpose="failed"), decode("e", purpose="abandoned"), begin_s=0.2, end_s=0.5),
+        step(prefill("", purpose="warming"), begin_s=0.4, end_s=0.5),
         step(Work("f"), begin_s=0.5, end_s=0.5),
     ]
     accounts = attribute(window(100.0), log, MODEL)

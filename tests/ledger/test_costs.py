@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.control.builders import quick
 from tests.ledger.builders import MODEL, decode, prefill, step, window
 
-from underlay.domain.answer import Usage
 from underlay.domain.figures import Figure
-from underlay.domain.money import PICO_PER_USD, Price
+from underlay.domain.money import PICO_PER_USD
 from underlay.ledger.attribution import attribute
-from underlay.ledger.costs import CostRates, amortised, listed, margin, split, window_costs
+from underlay.ledger.costs import CostRates, accelerator_hours, amortised, listed, split, window_costs
 from underlay.ledger.node import Host, node_accounts
 
 RATES = CostRates(Figure(3.6, "USD/h", "assumed"), Figure(0.36, "USD/kWh", "assumed"))
@@ -42,7 +39,6 @@ def test_a_window_costs_its_hire_its_electricity_and_its_overhead() -> None:
     assert sum(cost.accelerator_pico_usd for cost in costs) == pytest.approx(8 * 3.6 / 3600 * PICO_PER_USD)
     assert sum(cost.electricity_pico_usd for cost in costs) == pytest.approx(240.0 * 1e-7 * PICO_PER_USD)
     assert sum(cost.overhead_pico_usd for cost in costs) == pytest.approx(120.0 * 1e-7 * PICO_PER_USD)
-    assert all(cost.complete for cost in costs)
 
 
 def test_hire_goes_where_the_time_went() -> None:
@@ -55,15 +51,22 @@ def test_hire_goes_where_the_time_went() -> None:
     assert stuck["a"] == stuck["b"] == pytest.approx(0.375 * hour)  # the meter did not move; time did
 
 
-def test_what_nobody_said_is_none_and_the_sum_says_that_it_is_not_all() -> None:
+def test_time_that_fills_caches_is_hired_too_and_hours_are_divided_as_their_hire_is() -> None:
+    log = [step(decode("a"), end_s=0.5), step(prefill("", purpose="warming"), begin_s=0.5)]
+    accounts = attribute(window(200.0), log, MODEL)
+    costs = {(cost.account, cost.request): cost.accelerator_pico_usd for cost in window_costs(accounts, 2, RATES)}
+    assert costs["warming", ""] > 0
+    hours = accelerator_hours(accounts, 2)
+    assert sum(hours) == pytest.approx(2 / 3600.0)
+    for entry, spent in zip(accounts.entries, hours, strict=True):
+        assert costs[entry.account, entry.request] == pytest.approx(spent * 3.6 * PICO_PER_USD, abs=1.0)
+
+
+def test_what_nobody_said_is_none() -> None:
     costs = window_costs(node(pue=None), 1, CostRates(accelerator_hour=RATES.accelerator_hour))
     assert all(cost.electricity_pico_usd is None and cost.overhead_pico_usd is None
                for cost in costs if cost.account == "busy")  # fmt: skip
-    mine = [cost for cost in costs if cost.request == "a"]
-    left = margin(Price(completion_usd_per_mtok=Decimal(10)), Usage(completion_tokens=100), mine)
-    assert not left.complete
-    assert left.revenue_pico_usd == 10**9
-    assert left.margin_pico_usd == 10**9 - sum(cost.known_pico_usd for cost in mine)
+    assert all(cost.accelerator_pico_usd is not None for cost in costs if cost.account == "busy")
 
 
 def test_a_residual_below_zero_is_paid_back() -> None:

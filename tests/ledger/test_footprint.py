@@ -45,11 +45,18 @@ def test_what_nobody_published_is_none_and_never_0() -> None:
     found = footprint(KWH, RATES)
     assert found.carbon_market is None
     bare = footprint(KWH, SiteRates(carbon_location=rate(400.0), water_on_site=rate(0.2, "L/kWh")))
-    assert bare.carbon_location is None  # nobody said the PUE
     assert bare.water_off_site is None
     assert bare.water_on_site is not None
     unknown = footprint(KWH, region_rates("azure/mexicocentral"))
     assert unknown.carbon_market is None
+
+
+def test_without_a_pue_the_boundary_says_that_power_and_cooling_are_not_in_it() -> None:
+    bare = footprint(KWH, SiteRates(carbon_location=rate(400.0), water_off_site=rate(3.0, "L/kWh")))
+    assert bare.carbon_location.value == pytest.approx(400.0)  # not by a PUE that nobody said
+    assert bare.carbon_location.boundary.endswith("no PUE is known")
+    assert bare.water_off_site.boundary.endswith("no PUE is known")
+    assert footprint(KWH, RATES).carbon_location.boundary.startswith("facility, ")
 
 
 def test_rates_of_a_region_keep_their_sources_and_editions() -> None:

@@ -26,6 +26,7 @@ def test_a_request_is_provisional_and_then_settled_with_all_its_windows() -> Non
     for closed in windows(3, "a", "b"):
         books.book(closed)
     before = books.provisional("a")
+    assert books.booked_tokens("a") == 3.0
     assert (before.status, before.ending, before.windows) == ("provisional", "", 3)
     after = books.settle("a", "answered")
     assert (after.status, after.ending) == ("settled", "answered")
@@ -33,6 +34,7 @@ def test_a_request_is_provisional_and_then_settled_with_all_its_windows() -> Non
     assert after.energy.value == pytest.approx(3 * 30.0)
     assert after.idle_beside.value == pytest.approx(3 * 20.0)
     assert books.provisional("a").energy is None
+    assert books.booked_tokens("a") == 0.0
     books.check()
 
 

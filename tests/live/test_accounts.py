@@ -15,7 +15,7 @@ accounts:
     limits: {requests_per_minute: 600}
     budgets: [{usd: 50, per: month}, {usd: "0.000000000001", tokens: 2000000, per: day}]
   - user: ann
-    budgets: [{tokens: 5, per: total}]
+    budgets: [{tokens: 5, per: total}, {joules: 1.5 kWh, per: week}, {joules: 500, per: day}]
   - model: gemma-3-270m
     limits: {concurrent: 8}
 """
@@ -41,7 +41,11 @@ def test_accounts_become_the_desks(load):
             2.0,
             "priority",
         ),
-        Account("user", "ann", budgets=(Budget("total", None, 5),)),
+        Account(
+            "user",
+            "ann",
+            budgets=(Budget("total", None, 5), Budget("week", joules=5.4e6), Budget("day", joules=500.0)),
+        ),
         Account("model", "gemma-3-270m", Limits(concurrent=8)),
     )
     assert accounts(load("")) == ()
@@ -61,8 +65,17 @@ def test_accounts_become_the_desks(load):
         ("- {user: a, band: low}", "no band is called 'low'; there is: priority, standard, batch"),
         ("- {user: a, weight: 2}", ":2:23: accounts.0.weight: only tenants are weighed"),
         ("- {model: gemma-3-270m, band: batch}", "accounts.0.band: a model has no band"),
-        ("- {user: a, budgets: [{per: day}]}", "accounts.0.budgets.0: say usd, tokens or both"),
+        ("- {user: a, budgets: [{per: day}]}", "accounts.0.budgets.0: say usd, tokens, joules or several of them"),
         ("- {user: a, budgets: [{usd: 0, per: day}]}", "accounts.0.budgets.0.usd: must be more than 0, not 0"),
+        (
+            "- {user: a, budgets: [{joules: 5 eur, per: day}]}",
+            "accounts.0.budgets.0.joules: '5 eur' is no amount of energy such as 500 J, 5kJ, 2MJ or 1kWh",
+        ),
+        ("- {user: a, budgets: [{joules: 5mJ, per: day}]}", "'5mJ' is in thousandths; write M for mega: 5MJ"),
+        (
+            "- {user: a, budgets: [{joules: 0, per: day}]}",
+            "accounts.0.budgets.0.joules: must be more than 0.0, not 0",
+        ),
         ("- {user: a, budgets: [{usd: 5}]}", "accounts.0.budgets.0.per: is missing"),
         ("- {user: a, budgets: [{usd: 1e8, per: day}]}", "accounts.0.budgets.0.usd: must be 9000000 or less"),
         (

@@ -24,12 +24,14 @@ from tests.support.inside import inside
 from tests.support.scripted import Script, ScriptedEngine
 
 import underlay.live
+from underlay.ledger.steps import ANY_COSTS
 from underlay.live import platform as platform_module
 from underlay.live import warming
-from underlay.live.energy.accounting import EnergyAccounts
+from underlay.live.energy.accounting import EnergyAccounts, Hearers
 from underlay.live.energy.metered import MeteredHost
 from underlay.live.energy.prior import processor_prior
-from underlay.live.energy.work import ANY_COSTS, Work
+from underlay.live.energy.site import Site
+from underlay.live.energy.work import Work
 from underlay.live.engines.connections import Call, Pool
 from underlay.live.fleet import child as child_module
 from underlay.live.fleet import probe, process, replica
@@ -40,7 +42,14 @@ from underlay.live.fleet.status import ReplicaStatus
 from underlay.live.gateway.listener import Gateway
 from underlay.live.meters.ladder import Ladder
 from underlay.live.platform import Platform
-from underlay.live.settings import ConsoleSettings, EngineSettings, ModelSettings, PublicSettings, Settings
+from underlay.live.settings import (
+    ConsoleSettings,
+    EngineSettings,
+    ModelSettings,
+    PublicSettings,
+    Settings,
+    SiteSettings,
+)
 
 #: A server as small as Python starts: it says where it listens, is well, and ends with its standard input.
 TINY = """
@@ -496,18 +505,23 @@ def test_accounts_of_energy():
 
         def accounts() -> EnergyAccounts:
             host = MeteredHost(Ladder(()), lambda _begin, _end: [], processor_prior(ANY_COSTS))
-            work = Work(["m"], lambda _: 0, 0.0)
+            work, site = Work(["m"], 0.0), Site(SiteSettings())
             clock = iter(n / 100 for n in range(100_000)).__next__
-            return EnergyAccounts(host, work, tuple, lambda _: None, clock, window_s=0.01, begin_s=0.0)
+            hearers = Hearers(lambda _: None)
+            return EnergyAccounts(host, work, site, tuple, hearers, clock, window_s=0.01, begin_s=0.0)
 
-        def closing() -> Case:
+        def looked() -> EnergyAccounts:
             one = accounts()
             one.look()
             one.look()
-            return one.close_due(), nothing
+            return one
+
+        def closing() -> Case:
+            return looked().close_due(), nothing
 
         assert await cancel_everywhere(closing, limit=3) >= 1
         await cancel_everywhere(lambda: (accounts().run(), nothing), limit=6)
+        assert await cancel_everywhere(lambda: (looked().finish(), nothing), limit=3) >= 1
 
     uvloop.run(main())
 
@@ -524,13 +538,14 @@ COVERED = {
     "fleet/process.py": {"start", "_path", "stop"},
     "engines/connections.py": {"_open", "connect"},
     "gateway/listener.py": {"listen"},
-    "energy/accounting.py": {"close_due", "run"},
+    "energy/accounting.py": {"close_due", "run", "finish", "_close_last", "_close"},
     "warming.py": {"warm", "_warm_slot", "_ask"},
     "views.py": {"_drain"},
     "platform.py": {
         "run", "_serve", "_start_fleet", "_warm", "_watch_keys", "_mark_journal", "_settle_gap", "_tell_key", "_close",
-        "_drain", "_start_meters", "_account",
+        "_drain", "_start_meters", "_account", "_finish_energy", "_cap_power",
     },
+    "power_caps.py": {"begin", "run"},
 }  # fmt: skip
 
 

@@ -3,90 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 from prometheus_client import generate_latest
-from tests.live.wire import DIALECTS, engines, eventually, http, model
-from tests.support.inside import Line, inside
-from tests.support.meters import SimulatedMeter
+from tests.live.books import Accounts
+from tests.live.wire import DIALECTS, engines, eventually, model
+from tests.support.inside import inside
 from tests.support.platform import running_platform
 
+from underlay.cli import _energy as energy_line
 from underlay.cli import journey as journey_verb
 from underlay.domain.answer import Usage
 from underlay.domain.figures import Figure
+from underlay.ledger.steps import ANY_COSTS, costs_of
 from underlay.live.computed import Computed
 from underlay.live.energy import start as energy_start
 from underlay.live.energy.metered import Idle
-from underlay.live.energy.work import ANY_COSTS, Work, costs_of
-from underlay.live.meters.ladder import Ladder, Rung
-from underlay.live.meters.sampler import Sampler
+from underlay.live.energy.work import Work
 from underlay.live.metrics import Metrics
-from underlay.live.settings import EngineSettings, MeterSettings, ModelSettings, Settings
+from underlay.live.settings import EngineSettings
 
 CHAT = DIALECTS[0]
-WINDOW_S = 0.05
-
-
-class Accounts:
-    """The accounts of a gateway in this process, over a simulated meter that is read every few milliseconds."""
-
-    def __init__(self, place, monkeypatch, watts=100.0) -> None:
-        monkeypatch.setattr("underlay.live.energy.accounting.WINDOW_S", WINDOW_S)
-        self.place = place
-        self.meter = SimulatedMeter(lambda now: watts * now, time.monotonic, peak_w=watts, refresh_s=0.001)
-        self.ladder = Ladder((Rung("accelerators", (self.meter,), ""),))
-        self.sampler = Sampler(0.005)
-        self.settled = {}
-        self.journeys = {}
-
-    async def __aenter__(self):
-        self.sampler.start(self.ladder.meters)
-        async with asyncio.timeout(5):
-            while not self.sampler.totals()[0].reads:  # noqa: ASYNC110  # a thread tells
-                await asyncio.sleep(0.002)
-        settings = Settings(models=(ModelSettings(name="m"),), meters=MeterSettings(every_ms=50))
-        driver = self.place.driver
-        self.energy = energy_start.start(self.ladder, self.sampler, driver, settings, self._settle)
-        driver.on_left = self.energy.left
-        driver._on_journey = self._over
-        return self
-
-    async def __aexit__(self, *_):
-        self.sampler.stop()
-
-    def _over(self, journey, _replica):
-        self.journeys[journey.id] = journey
-        self.energy.over(journey)
-
-    def _settle(self, journey):
-        self.settled[journey.id] = journey
-
-    async def go_on(self, until, limit_s=10.0):
-        """Look and close, as the task does, until it is so."""
-        over_s = time.monotonic() + limit_s
-        while not until():
-            assert time.monotonic() < over_s
-            self.energy.look()
-            await self.energy.close_due()
-            await asyncio.sleep(0.01)
-
-    def ask(self, text, **more):
-        return Line(self.place, **more).send(
-            http(CHAT.path(True), CHAT.body(text), key=self.place.secret, head="Connection: close\r\n")
-        )
-
-    def metered_j(self):
-        """What the meter counted in all windows that were closed, asked in one go."""
-        begin_s = self.energy._begin_s
-        end_s = begin_s + self.energy._closed * self.energy.window_s
-        (window,) = self.sampler.windows(begin_s, end_s)
-        return window.consumed.joules
-
-    def booked_j(self):
-        return sum(self.energy.totals().values()) + self.energy.open_joules
 
 
 async def test_the_accounts_are_the_meter_with_one_who_leaves_and_one_attempt_that_fails(tmp_path, monkeypatch):
@@ -195,20 +134,25 @@ async def test_a_meter_that_falls_silent_leaves_a_gap_that_is_told(tmp_path, mon
         books.energy.check()
 
 
-def exchange(*computed, produced=0):
+def exchange(*computed, produced=0, unheard=()):
     return SimpleNamespace(
-        ticket="req_1", model="m", computed=list(computed), produced=lambda: Usage(0, 0, produced)
+        ticket="req_1",
+        model="m",
+        computed=list(computed),
+        unheard=list(unheard),
+        guessed_tokens=99,
+        produced=lambda: Usage(0, 0, produced),
     )
 
 
 def test_what_a_cache_held_is_not_read_and_each_token_is_counted_once():
-    work = Work(["m"], lambda _: 99, 10.0)
+    work = Work(["m"], 10.0)
     computed = Computed(1, "r0", 9.5, 10.2)
     computed.prompt_tokens, computed.cached_tokens = 50, 40
     prompt, decode = work.look([exchange(computed, produced=7)], 11.01, 11.0)
     assert (prompt.begin_s, prompt.end_s, prompt.works[0].prefill_tokens) == (9.5, 10.2, 10)
     assert (decode.begin_s, decode.end_s, decode.works[0].decode_tokens) == (10.2, 11.0, 7)
-    assert decode.works[0].request == "req_1#1"
+    assert decode.works[0].request == "req_1#1/decode"
     computed.end(11.4, 9, failed=True)
     again = Computed(2, "r1", 11.4, 11.6)  # its engine does not say how long the prompt was
     again.decoded_before = 9
@@ -284,4 +228,17 @@ JOURNEY = {
     ],
 )
 def test_a_journey_shows_it(changes, line):
-    assert line in journey_verb._energy(JOURNEY | changes).splitlines()
+    assert energy_line.line(JOURNEY | changes) == line
+
+
+def test_it_says_what_the_joules_make_and_what_power_and_cooling_take_on_top():
+    made = {
+        "accounts": {"busy": 12.3, "host": 1.0, "overhead": 3.0},
+        "carbon": {"location": {"value": 0.000187, "method": "modelled"}},
+        "water": {"off_site": {"value": 0.0015, "method": "assumed"}},
+        "cost": {"electricity": {"value": 3.1e-8}, "overhead": {"value": 0.7e-8}},
+    }
+    assert energy_line.line(JOURNEY | made) == (
+        "12.3 ± 0.7 J and 3 J of power and cooling, calibrated, gpu0, provisional; 187 µg CO2e (modelled); "
+        "1.5 µL water off site (assumed); $3.8e-08 electricity + overhead"
+    )

@@ -157,10 +157,11 @@ def ready(platform):
 @pytest.mark.parametrize("after", [1, 4, 6, 17])
 def test_kill_9_of_the_engine_in_mid_stream_is_not_noticed(house, dialect, after):
     eventually(lambda: ready(house.platform) == len(house.replicas), 20)  # the one killed before is back
-    for replica in house.replicas:
-        replica.fault("slow", after)  # so that it is still at work when it is killed
+    for replica in house.replicas:  # so that it is still at work when it is killed; a warming must not meet it
+        replica.fault("slow", after, tag="killed")
     with Client(house.platform.address) as client:
-        client.send(http(dialect.path(True), dialect.body("[[tokens=30]]"), key=house.platform.key))
+        body = dialect.body("[[tokens=30 tag=killed]]")
+        client.send(http(dialect.path(True), body, key=house.platform.key))
         client.until(b"data: ", after + 1)
         (serving,) = [replica for replica in house.replicas if replica.busy()]
         for replica in house.replicas:
@@ -168,7 +169,7 @@ def test_kill_9_of_the_engine_in_mid_stream_is_not_noticed(house, dialect, after
         serving.kill()
         answer = client.answer()
     said = dialect.read(frames(answer.body))
-    check(house, dialect, answer, said, tokens=30, text=words(30), finish=dialect.stopped)
+    check(house, dialect, answer, said, tokens=30, text=words(30, "killed"), finish=dialect.stopped)
 
 
 @pytest.mark.parametrize("fault", ["reset", "close", "cut", "malformed", "error"])

@@ -2,11 +2,12 @@
 
 import pytest
 from msgspec.structs import replace
-from tests.live.records import charge, writing
+from tests.live.records import charge, journey, writing
 
 from underlay.control.accounts import Accounts
 from underlay.control.budgets import period_start
 from underlay.control.events import BudgetSpent
+from underlay.domain.energy import Booked, RequestEnergy
 from underlay.domain.errors import BudgetExhausted
 from underlay.domain.keys import Budget, Key
 from underlay.domain.policy import Account, DeskSettings
@@ -63,6 +64,16 @@ def test_each_budget_is_told_what_was_spent_in_its_current_period(store):
         ("model", "x", "day"): (10_000, 13),
     }
     assert all(event.since == period_start(event.period, NOW_S) and event.at == NOW_S for event in events)
+
+
+def test_joules_that_meters_told_are_told_whatever_became_of_the_request(tmp_path):
+    energy = RequestEnergy("settled", 7.0, 0.5, "measured", "nvml:0", "device", {"busy": 7.0})
+    over = replace(journey(1, NOW_S), outcome="failed", energy=energy)
+    with writing(tmp_path) as writer, Store(tmp_path) as opened:
+        writer.submit_energy(Booked(NOW_S, NOW_S + 1, "", "nvml:0", "measured", 7.0, {"busy": 7.0}), [over])
+        writer.flush()
+        (event,) = spent(opened, [key("key_1", budgets=(Budget("day", joules=9.0),))], DeskSettings(), NOW_S)
+    assert (event.joules, event.tokens, event.pico_usd) == (7.0, 0, 0)
 
 
 def test_who_spent_nothing_and_who_has_no_budget_is_not_told(store):

@@ -27,7 +27,13 @@ class Pool:
 
 def warmed(slots, *, code=200):
     pool = Pool(code)
-    driver = SimpleNamespace(pool=pool, load=lambda _: 0, adapter=lambda _: LlamaCpp("m"))
+    driver = SimpleNamespace(
+        pool=pool,
+        load=lambda _: 0,
+        adapter=lambda _: LlamaCpp("m"),
+        on_warms=lambda *_: None,
+        on_warmed=lambda *_: None,
+    )
     status = ReplicaStatus("m/0", "m", "llamacpp", 2, address=("127.0.0.1", 1), state="ready")
 
     async def until_all_is_done():

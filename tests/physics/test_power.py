@@ -98,3 +98,35 @@ def test_every_shipped_curve_is_for_a_known_model_and_says_its_error() -> None:
                 0 < fit.power_w(1) <= fit.power_w(512) < 1.1 * (catalogue.accelerator(key.accelerator).power_w or 0)
             )
         assert 0 <= fit.error_mean <= fit.error_max < 0.5
+
+
+def test_of_decoding_a_part_is_drawn_whatever_the_clock() -> None:
+    # arXiv 2501.08219v4: 42 % less energy and 1 to 6 % more time on a sixteenth of the clock.
+    watts = CURVE.power_w(1)
+    assert CURVE.throttled(16.0).power_w(1) * 1.035 == pytest.approx((1 - 0.42) * watts, rel=0.02)
+    # arXiv 2605.11999: up to 32 % less before it becomes much slower.
+    assert CURVE.throttled(2.3).power_w(1) == pytest.approx(0.68 * watts, rel=0.02)
+
+
+def test_a_cap_holds_every_step_that_a_clock_can_hold() -> None:
+    capped = CURVE.capped(0.7 * 700)
+    assert capped.power_w(0, 2048) == pytest.approx(490)
+    assert capped.slowdown_at(0, 2048) == pytest.approx(1.3)
+    assert capped.power_w(4) == CURVE.power_w(4) < 490
+    assert capped.slowdown_at(4) == 1.0
+    tight = CURVE.capped(150)  # less than a clock can do
+    assert tight.slowdown_at(8) == power.SLOWEST
+    assert 150 < tight.power_w(8) < 0.65 * CURVE.power_w(8)
+    with pytest.raises(ValueError, match="above 0 W"):
+        CURVE.capped(0)
+
+
+@quick
+@given(st.integers(0, 4096), st.integers(0, 8192), st.floats(1, 3), st.floats(100, 800))
+def test_a_cap_and_a_throttle_together_are_the_tighter_of_both(sequences, prompt_tokens, slowdown, cap_w) -> None:
+    both = CURVE.throttled(slowdown).capped(cap_w)
+    slowest = max(slowdown, CURVE.capped(cap_w).slowdown_at(sequences, prompt_tokens))
+    assert both.slowdown_at(sequences, prompt_tokens) == pytest.approx(slowest)
+    assert both.power_w(sequences, prompt_tokens) == pytest.approx(
+        CURVE.throttled(slowest).power_w(sequences, prompt_tokens)
+    )

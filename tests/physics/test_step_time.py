@@ -82,6 +82,31 @@ def test_a_throttled_accelerator_computes_slower_but_reads_its_cache_as_before()
         COST.throttled(0.5)
 
 
+def test_a_slower_clock_hardly_slows_what_waits_for_its_weights() -> None:
+    slow = COST.throttled(2.0)
+    assert slow.decode_step_s(1, 500) < 1.2 * COST.decode_step_s(1, 500)
+    assert slow.prefill_s(2048) == pytest.approx(2.0 * COST.prefill_s(2048), rel=0.02)
+
+
+def test_only_steps_over_the_cap_are_slowed() -> None:
+    held = COST.stretched(
+        lambda sequences: 1.0 if sequences <= 8 else 1.5, lambda tokens: 1.0 if tokens < 64 else 2.0
+    )
+    assert held.decode_step_s(8, 4000) == pytest.approx(COST.decode_step_s(8, 4000))
+    assert held.decode_step_s(64, 4000) > COST.decode_step_s(64, 4000)
+    assert held.prefill_s(32) == pytest.approx(COST.prefill_s(32), rel=0.01)
+    assert held.prefill_s(2048) == pytest.approx(COST.throttled(2.0).prefill_s(2048))
+
+
+@given(batches, contexts, st.floats(1, 3))
+def test_a_slower_clock_never_makes_a_step_quicker_nor_slower_than_itself(sequences, kv_tokens, slowdown) -> None:
+    usual_s, slow_s = (
+        COST.decode_step_s(sequences, kv_tokens),
+        COST.throttled(slowdown).decode_step_s(sequences, kv_tokens),
+    )
+    assert usual_s * (1 - 1e-9) <= slow_s <= slowdown * usual_s * (1 + 1e-9)
+
+
 def test_what_is_slowed_takes_as_many_times_as_long_in_every_part() -> None:
     slow = COST.slowed(3.0)
     for step in ((0, 9, 4000), (700, 0, 0), (700, 9, 4000)):

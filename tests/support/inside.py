@@ -16,6 +16,7 @@ from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen
 from underlay.domain.answer import ModelCard
 from underlay.domain.keys import Key
 from underlay.domain.policy import DeskSettings, ModelPolicy
+from underlay.domain.views import Journey
 from underlay.live import journal_file, keyring
 from underlay.live.driver import Driver
 from underlay.live.engines import adapter_for
@@ -29,13 +30,23 @@ from underlay.live.store_writer import StoreWriter
 
 
 class Inside:
-    """A gateway with its engines. ``effects`` is everything the desk decided, in order."""
+    """A gateway with its engines. ``effects`` is everything the desk decided, in order.
+
+    ``journeys`` are those of requests that are over, where the gateway looks them up.
+    """
 
     def __init__(
-        self, driver: Driver, gateway: Gateway, engines: list[ScriptedEngine], key: Key, secret: str
+        self,
+        driver: Driver,
+        gateway: Gateway,
+        engines: list[ScriptedEngine],
+        key: Key,
+        secret: str,
+        journeys: dict[str, Journey],
     ) -> None:
         self.driver, self.gateway, self.engines = driver, gateway, engines
         self.key, self.secret = key, secret
+        self.journeys = journeys
         self.effects: list[Any] = []
         handle = driver.desk.handle
 
@@ -97,19 +108,26 @@ async def inside(
     settings = DeskSettings(models=(ModelPolicy("m", 1_000_000),), **desk)
     with Store(folder), contextlib.closing(StoreWriter(folder)) as writer:
         diary = journal_file.begin(folder, settings, "test", 1000.0)
-        driver = Driver(settings, diary, writer, {"m": (adapter_for(served), served.engine)}, lambda *_: None)
+        journeys: dict[str, Journey] = {}
+        driver = Driver(
+            settings,
+            diary,
+            writer,
+            {"m": (adapter_for(served), served.engine)},
+            lambda journey, _: journeys.update({journey.id: journey}),
+        )
         secret = keyring.mint()
         key = Key("key_1", keyring.digest(secret), "acme")
         public = PublicSettings(port=0)
         cards = [ModelCard("m", 1, 1_000_000)]
         shelf, digests = Shelf(driver.clock), Digests(b"k" * 32)
-        gateway = Gateway(public, driver, cards, shelf, lambda: (True, []), frozenset, digests)
+        gateway = Gateway(public, driver, cards, shelf, lambda: (True, []), frozenset, digests, journeys.get)
         driver.submit(KeyChanged(at=driver.now(), key=key))
         for number, engine in enumerate(started):
             driver.place(f"r{number}", (engine.host, engine.port))
             driver.submit(ReplicaSeen(at=driver.now(), replica=f"r{number}", model="m", slots=slots))
         try:
-            yield Inside(driver, gateway, started, key, secret)
+            yield Inside(driver, gateway, started, key, secret, journeys)
         finally:
             gateway.close()
             driver.close()

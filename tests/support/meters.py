@@ -126,6 +126,7 @@ class Device:
     def __init__(self, *, mj: int | None = 0, mw: int | None = 100_000, mig: int | None = None) -> None:
         self.mj, self.mw, self.mig = mj, mw, mig
         self.limit_mw: int | None = 700_000
+        self.least_mw = 200_000
         self.lost = False
 
 
@@ -138,6 +139,7 @@ class FakeNvml:
         self.devices = devices
         self.error = error
         self.begun = 0
+        self.permits = True
 
     def nvmlInit(self) -> None:  # noqa: N802
         if self.error:
@@ -167,6 +169,19 @@ class FakeNvml:
 
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: Device) -> int:  # noqa: N802
         return self._value(handle, handle.limit_mw)
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: Device) -> int:  # noqa: N802
+        return self._value(handle, handle.limit_mw)
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: Device) -> list[int]:  # noqa: N802
+        return [self._value(handle, handle.least_mw), 700_000]
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle: Device, limit: int) -> None:  # noqa: N802
+        self._value(handle, handle.limit_mw)
+        if not self.permits:
+            raise NvmlError("Insufficient Permissions")
+        assert handle.least_mw <= limit <= 700_000
+        handle.limit_mw = limit
 
     def nvmlDeviceGetMigMode(self, handle: Device) -> list[int]:  # noqa: N802
         return [self._value(handle, handle.mig), 0]

@@ -27,6 +27,8 @@ def add(result: RunResult, arrived_s: float, ttft_s: float = nan, e2e_s: float =
         "cached_tokens": 0,
         "attempts": 1,
         "try_": 1,
+        "within_s": nan,
+        "held_s": 0.0,
         **given,
     }
     row["outcome"] = OUTCOMES.index(row.get("outcome", "finished"))
@@ -92,7 +94,7 @@ def queue(
     joules = 6000.0 * end_s + 700 * servers * end_s
     result.accounts = [
         *(
-            Account(place, name, joules * part * share / 3.6e6, "kWh", method, "by part")
+            Account.of(place, name, joules * part * share / 3.6e6, "kWh", method, "by part")
             for place, part in (("west", 0.6), ("east", 0.4), ("", 1.0))
             for name, share, method in (
                 ("accelerators_busy", 0.5, "modelled"),
@@ -104,9 +106,9 @@ def queue(
                 ("energy_feeder", 1.0, "assumed"),
             )
         ),
-        Account("", "carbon", joules / 3.6e6 * 300, "gCO2e", "assumed"),
-        Account("", "accelerators_cost", servers * 3.0 * end_s / 3600, "USD", "assumed", "hire"),
-        Account("", "electricity_cost", joules / 3.6e6 * 0.1, "USD", "assumed", "feeder energy"),
+        Account.of("", "carbon", joules / 3.6e6 * 300, "gCO2e", "assumed"),
+        Account.of("", "accelerators_cost", servers * 3.0 * end_s / 3600, "USD", "assumed", "hire"),
+        Account.of("", "electricity_cost", joules / 3.6e6 * 0.1, "USD", "assumed", "feeder energy"),
     ]
     result.warnings = ["The profile of <chat> is extrapolated beyond a batch of 128."]
     result.happenings = [(0.4 * duration_s, "surge begins"), (0.6 * duration_s, "surge <ends>")]

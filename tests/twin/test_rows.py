@@ -74,3 +74,20 @@ def test_a_plain_row_stands_for_itself():
 def test_weights_are_part_of_the_hash():
     result = runs.queue(1)
     assert weighted(result, 2).hash() != weighted(result, 3).hash()
+
+
+def test_who_can_wait_is_judged_by_the_whole_answer_and_counts_in_no_latency():
+    result = runs.empty()
+    runs.add(result, 0.0, ttft_s=0.5, e2e_s=0.9)
+    runs.add(result, 0.0, ttft_s=5000.0, e2e_s=7000.0, within_s=7200.0, held_s=4999.0)
+    runs.add(result, 0.0, ttft_s=5000.0, e2e_s=7300.0, within_s=7200.0, held_s=4999.0, served_in="elsewhere")
+    assert rows_of(result.requests, result.slo).good.tolist() == [True, True, False]
+    summary = summarise(result)
+    assert summary.value("ttft_p99") == 0.5
+    told = {name: summary.value(name) for name in ("deferrable", "deferrable_in_time", "held_mean", "moved_share")}
+    assert told == {
+        "deferrable": 2.0,
+        "deferrable_in_time": 0.5,
+        "held_mean": pytest.approx(4999.0),
+        "moved_share": 1.0,
+    }

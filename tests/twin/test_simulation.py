@@ -117,7 +117,9 @@ def test_what_a_cap_takes_away_in_power_is_missing_in_speed(read):
     watts = max(free.series.values["west/site.power_w"])
     capped = simulation.run(read(SMALL + "faults:\n  - {kind: power, where: west/site, at: 1 s, left: 0.6}\n"), 1)
     assert max(capped.series.values["west/site.power_w"][3:]) < watts
-    assert summarise(capped).value("tpot_mean") > 1.02 * summarise(free).value("tpot_mean")
+    slower, quick = summarise(capped), summarise(free)
+    assert slower.value("tpot_mean") > quick.value("tpot_mean")  # by little: decoding waits for memory
+    assert slower.value("ttft_mean") > 1.015 * quick.value("ttft_mean")  # reading prompts goes with the clock
 
 
 def test_a_far_region_is_slower_to_the_first_token_by_its_way(read):

@@ -109,16 +109,16 @@ def test_who_was_served_nowhere_is_in_no_place():
 def test_energy_and_money_by_token():
     result = small()
     result.accounts = [
-        Account("west", "energy_feeder", 300.0, "J", "calibrated"),
-        Account("east", "energy_feeder", 30.0, "J", "assumed"),
-        Account("west", "energy_it", 220.0, "J", "modelled"),
-        Account("", "accelerators_cost", 0.0022, "USD", "assumed"),
-        Account("west", "accelerators_cost", 0.0011, "USD", "assumed"),
-        Account("", "electricity_cost", 0.0011, "USD", "modelled"),
-        Account("west", "water_on_site", 2.0, "L", "modelled"),
-        Account("west", "water_off_site", 3000.0, "mL", "modelled"),
-        Account("west", "share_of_sun", 0.5, "share", "assumed"),
-        Account("", "cold_starts", 3.0, "count", "modelled"),
+        Account.of("west", "energy_feeder", 300.0, "J", "calibrated"),
+        Account.of("east", "energy_feeder", 30.0, "J", "assumed"),
+        Account.of("west", "energy_it", 220.0, "J", "modelled"),
+        Account.of("", "accelerators_cost", 0.0022, "USD", "assumed"),
+        Account.of("west", "accelerators_cost", 0.0011, "USD", "assumed"),
+        Account.of("", "electricity_cost", 0.0011, "USD", "modelled"),
+        Account.of("west", "water_on_site", 2.0, "L", "modelled"),
+        Account.of("west", "water_off_site", 3000.0, "mL", "modelled"),
+        Account.of("west", "share_of_sun", 0.5, "share", "assumed"),
+        Account.of("", "cold_starts", 3.0, "count", "modelled"),
     ]
     told = summarise(result)
     figures = {figure.name: figure for figure in told.figures}
@@ -134,7 +134,10 @@ def test_energy_and_money_by_token():
 
 
 def test_units_of_one_kind_are_added_in_one_unit():
-    kinds = [Account("a", "carbon", 1.5, "kgCO2e", "modelled"), Account("b", "carbon", 500.0, "gCO2e", "modelled")]
+    kinds = [
+        Account.of("a", "carbon", 1.5, "kgCO2e", "modelled"),
+        Account.of("b", "carbon", 500.0, "gCO2e", "modelled"),
+    ]
     (total,) = everywhere(kinds)
     assert (total.value, total.unit) == (pytest.approx(2.0), "kgCO2e")
 

@@ -23,7 +23,7 @@ VERBS = {
     "ps": "Show the running platform and its replicas.",
     "drain": "Take a replica out of service without losing a stream.",
     "journey": "Show what happened to a request, step by step.",
-    "ledger": "Add up what was used and what it cost.",
+    "ledger": "Add up what was used, what it cost, and whose the joules were.",
     "keys": "Create, list, revoke and rotate keys.",
     "calibrate": "Measure an engine's steps and fit a profile for the twin.",
     "plan": "Plan how many accelerators of which kind to run where.",

@@ -1,4 +1,4 @@
-"""Budgets as people write and read them: ``5usd/month``, ``200000tokens/day``."""
+"""Budgets as people write and read them: ``5usd/month``, ``200000tokens/day``, ``500kJ/day``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,38 @@ if TYPE_CHECKING:
 #: What 64 bits hold in pico-dollars, roughly.
 _USD_MAX = 9_000_000
 
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]{1,12})?)\s*([a-z]+)(?:/|\s+per\s+)(day|week|month|total)", re.IGNORECASE)
+_EXAMPLES = "5usd/month, 200000tokens/day, 500kJ/day or 20usd/total"
+
 
 def budget(value: str) -> Budget:
     """A budget from an amount, a unit and a period; click shows its name as the option's kind."""
     from underlay.domain.keys import Budget
     from underlay.domain.money import PICO_PER_USD
 
-    match = re.fullmatch(
-        r"([0-9]+(?:\.[0-9]{1,12})?)\s*(usd|tokens)(?:/|\s+per\s+)(day|week|month|total)",
-        value.strip(),
-        re.IGNORECASE,
-    )
+    match = _FORM.fullmatch(value.strip())
     if match is None:
-        raise click.BadParameter(f"'{value}' is no budget such as 5usd/month, 200000tokens/day or 20usd/total")
+        raise click.BadParameter(f"'{value}' is no budget such as {_EXAMPLES}")
     amount, unit, period = Decimal(match[1]), match[2].lower(), match[3].lower()
+    if unit not in ("usd", "tokens"):
+        return Budget(period, joules=_joules(value, match[1] + match[2]))  # type: ignore[arg-type]
     if not amount or (unit == "tokens" and amount % 1) or amount > (_USD_MAX if unit == "usd" else 2**63 - 1):
         raise click.BadParameter(f"'{value}': {amount} {unit} is no amount to be spent")
     if unit == "usd":
         return Budget(period, pico_usd=int(amount * PICO_PER_USD))  # type: ignore[arg-type]
     return Budget(period, tokens=int(amount))  # type: ignore[arg-type]
+
+
+def _joules(value: str, amount: str) -> float:
+    from underlay.domain.joules import JOULES_MAX, joules
+
+    try:
+        found = joules(amount)
+    except ValueError as wrong:
+        raise click.BadParameter(f"'{value}' is no budget such as {_EXAMPLES}: {wrong}") from wrong
+    if not 0.0 < found <= JOULES_MAX:
+        raise click.BadParameter(f"'{value}': {amount} is no amount to be used")
+    return found
 
 
 def use_of(store: Store, at_s: float) -> tuple[Use, dict[str, str]]:
@@ -53,14 +66,16 @@ def fields(key: Key, use: tuple[Use, dict[str, str]], at_s: float) -> list[dict[
 
     said = []
     for each, used, resets_at in _state(key, use, at_s):
-        bound = {"usd": None if each.pico_usd is None else usd(each.pico_usd), "tokens": each.tokens}
-        taken = {"spent_usd": usd(used.pico_usd), "spent_tokens": used.tokens}
+        money = None if each.pico_usd is None else usd(each.pico_usd)
+        bound = {"usd": money, "tokens": each.tokens, "joules": each.joules}
+        taken = {"spent_usd": usd(used.pico_usd), "spent_tokens": used.tokens, "spent_joules": used.joules}
         said.append({"per": each.period, **bound, **taken, "resets_at": resets_at})
     return said
 
 
 def cell(key: Key, use: tuple[Use, dict[str, str]], at_s: float) -> str:
     """A key's budgets in one cell of a table: what is spent, of what."""
+    from underlay.domain.joules import written
     from underlay.domain.money import usd
 
     parts = []
@@ -70,6 +85,8 @@ def cell(key: Key, use: tuple[Use, dict[str, str]], at_s: float) -> str:
             parts.append(f"{usd(used.pico_usd)} of {usd(each.pico_usd)} usd {per}")
         if each.tokens is not None:
             parts.append(f"{used.tokens} of {each.tokens} tokens {per}")
+        if each.joules is not None:
+            parts.append(f"{written(used.joules)} of {written(each.joules)} {per}")
     return ", ".join(parts)
 
 

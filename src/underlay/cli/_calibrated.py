@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from underlay.cli import _says
+from underlay.cli import _calibrated_power, _says
 
 if TYPE_CHECKING:
     from underlay.live.calibration import Calibration, Sample, Server
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 NOISE_MAX = 0.05
 
 
-def fields(server: Server, found: Calibration, output: Path | None) -> dict[str, Any]:
+def fields(server: Server, found: Calibration, written: Sequence[Path]) -> dict[str, Any]:
     """Everything, for programs; ``profile`` is what the file holds."""
     import msgspec
 
@@ -33,11 +34,14 @@ def fields(server: Server, found: Calibration, output: Path | None) -> dict[str,
         },
         "noise": None if found.noise != found.noise else found.noise,  # JSON has no NaN
         "request_overhead_ms": found.overhead_s * 1e3,
-        "output": str(output) if output is not None else None,
+        "loads": [_calibrated_power.load(each) for each in found.drawn],
+        "unmetered": found.unmetered or None,
+        "output": str(written[0]) if written else None,
+        "written": [str(path) for path in written],
     }
 
 
-def told(server: Server, found: Calibration, output: Path | None) -> str:
+def told(server: Server, found: Calibration, written: Sequence[Path]) -> str:
     """The tables, for people."""
     line = found.line
     valid = line.valid
@@ -56,8 +60,10 @@ def told(server: Server, found: Calibration, output: Path | None) -> str:
             f"holds up to {valid.decode_sequences} decoding sequences, {valid.step_tokens:,} tokens in a step, "
             f"{valid.context_tokens:,} tokens of context"
         ),
+        *_calibrated_power.told(found),
+        "",
         *_warnings(found),
-        f"written to {output}" if output is not None else "nothing was written: --output FILE keeps it",
+        *([f"written to {path}" for path in written] or ["nothing was written: --output FILE keeps it"]),
     ]
     return "\n".join(parts)
 

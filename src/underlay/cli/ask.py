@@ -23,7 +23,7 @@ from underlay.live import locate
 
 STREAM_TIMEOUT_S = 600.0
 JOURNEY_WAIT_S = 1.5
-ENERGY_WAIT_S = 4.0
+ENERGY_WAIT_S = 10.0
 STOP_TIMEOUT_S = 15.0
 
 
@@ -67,6 +67,7 @@ def command(
     folder = _target.data_dir(data_dir, config, os.environ)
     with contextlib.ExitStack() as stack:
         to = target(url, key, folder)
+        started = to is None
         if to is None:
             to = stack.enter_context(_platform(folder, config, key, keep=keep))
         body = _body(to, asked, model, system, max_tokens, temperature)
@@ -75,7 +76,8 @@ def command(
             if not as_json:
                 sys.stdout.write(_says.harmless(text) if sys.stdout.isatty() else text)
                 sys.stdout.flush()
-        journey = answer.journey(settled=as_json)
+        # One that was started for this has metered nothing before, so it knows no joules until they are settled.
+        journey = answer.journey(settled=as_json or started)
     if as_json:
         _says.result_json("ask", answer.fields(journey))
         return

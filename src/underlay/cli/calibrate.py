@@ -1,4 +1,4 @@
-"""``underlay calibrate``: how long are the steps of an engine? A profile for the twin, measured on the spot."""
+"""``underlay calibrate``: how long are the steps of an engine, and what do they draw? A profile, measured here."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from underlay.cli._options import json_option, place_options
 from underlay.cli._says import NOT_FOUND, UNREACHABLE, USAGE, Failure
 
 if TYPE_CHECKING:
-    from underlay.live.calibration import Calibration, Sample, Server
-    from underlay.live.settings import ModelSettings, Settings
+    from underlay.live.calibration import Calibration, Measured, Server
+    from underlay.live.settings import MeterSettings, ModelSettings, Settings
     from underlay.physics.profiles import EngineRules
 
 SECONDS, QUICK_SECONDS = 240.0, 60.0
@@ -43,6 +43,7 @@ _SEED = 1
 @click.option("--api-key-env", help="With --url: the environment variable that holds its key.")
 @click.option("--seconds", type=click.FloatRange(5), help=f"How long to measure.  [default: {SECONDS:g}]")
 @click.option("--quick", is_flag=True, help=f"Fewer points, {QUICK_SECONDS:g} seconds.")
+@click.option("--no-power", is_flag=True, help="Leave out what it draws, and all the time for how long steps are.")
 @click.option("--accelerator", help="What to call the machine.  [default: its processor]")
 @click.option("--precision", help="What to call the weights' precision.  [default: as the file's name says]")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the profile.")
@@ -58,6 +59,7 @@ def command(
     api_key_env: str | None,
     seconds: float | None,
     quick: bool,
+    no_power: bool,
     accelerator: str | None,
     precision: str | None,
     output: Path | None,
@@ -68,8 +70,10 @@ def command(
     """Measure an engine's steps and fit a profile for the twin.
 
     Starts the embedded engine as 'underlay up' does, or asks the server at --url; lets batches decode and prompts
-    come in; fits how long its steps are; and shows how far that is from steps it was not fitted to. A scenario
-    can name the file. Leave the machine alone meanwhile.
+    come in; fits how long its steps are; and shows how far that is from steps it was not fitted to. Where a meter
+    of this machine sees the engine, it also finds what it draws idle, by batch and with prompts. A scenario can
+    name the file, and 'underlay up' takes that of its own engine from the data directory. Leave the machine alone
+    meanwhile.
 
     \b
     Examples:
@@ -81,26 +85,31 @@ def command(
     at_most_s = seconds or (QUICK_SECONDS if quick else SECONDS)
     sizes = {"slots": slots, "context_tokens": context_tokens}
     if url:
-        subject = _elsewhere(url, model, {**sizes, "step_tokens": step_tokens}, api_key_env)
+        subject = _elsewhere(config, url, model, {**sizes, "step_tokens": step_tokens}, api_key_env)
     else:
         subject = _ours(config, data_dir, model, {**sizes, "threads": threads})
-    server, samples, overheads_s = _measured(subject, at_most_s, quick=quick)
-    found = _fitted(subject, server, samples, overheads_s, accelerator, precision)
-    if output is not None:
-        _write(output, found)
+    if no_power:
+        subject = subject._replace(meters=None)
+    server, measured = _measured(subject, at_most_s, quick=quick)
+    found = _fitted(subject, server, measured, accelerator, precision)
+    written = [path for path in (output, _kept(subject, server)) if path is not None]
+    for path in written:
+        _write(path, found)
     if as_json:
-        _says.result_json("calibrate", _calibrated.fields(server, found, output))
+        _says.result_json("calibrate", _calibrated.fields(server, found, written))
     else:
-        _says.result(_calibrated.told(server, found, output))
+        _says.result(_calibrated.told(server, found, written))
 
 
 class _Subject(NamedTuple):
-    """What is measured: how to come by it, and what it is called."""
+    """What is measured: how to come by it, what it is called, with which meters, and where the profile is kept."""
 
     opened: Callable[[], AbstractAsyncContextManager[Server]]
     accelerator: str
     precision: str
     about: str
+    meters: MeterSettings | None
+    data_dir: Path | None = None
 
 
 def _ours(config: Path | None, data_dir: Path | None, named: str | None, sizes: dict[str, int | None]) -> _Subject:
@@ -126,19 +135,26 @@ def _ours(config: Path | None, data_dir: Path | None, named: str | None, sizes: 
         accelerator=f"{processor}, {threads} of {cores} cores",
         precision=_precision(path.stem),
         about=f"llama.cpp (xllamacpp {installed('xllamacpp')}), {slots} slots, CPU threads: {threads}",
+        meters=settings.meters,
+        data_dir=settings.data_dir,
     )
 
 
-def _elsewhere(url: str, model: str | None, sizes: dict[str, int | None], api_key_env: str | None) -> _Subject:
+def _elsewhere(
+    config: Path | None, url: str, model: str | None, sizes: dict[str, int | None], api_key_env: str | None
+) -> _Subject:
     """A server that somebody else runs."""
     from underlay.live import calibration
+    from underlay.live.settings_file import load
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[Server]:
         key = os.environ.get(api_key_env, "") if api_key_env else ""
         yield await calibration.found(url, model or "", **sizes, api_key=key)
 
-    return _Subject(opened, accelerator="unnamed", precision="unnamed", about="a server reached by address")
+    meters = load(config, os.environ, {}).settings.meters
+    about = "a server reached by address"
+    return _Subject(opened, accelerator="unnamed", precision="unnamed", about=about, meters=meters)
 
 
 def _model(settings: Settings, named: str | None) -> ModelSettings:
@@ -176,7 +192,7 @@ def _processor() -> tuple[str, int]:
     return next(names, platform.machine()), len(os.sched_getaffinity(0))
 
 
-def _measured(subject: _Subject, seconds: float, *, quick: bool) -> tuple[Server, list[Sample], list[float]]:
+def _measured(subject: _Subject, seconds: float, *, quick: bool) -> tuple[Server, Measured]:
     """Measure, with a bar on stderr; whatever happens, no engine of ours is left behind."""
     import asyncio
 
@@ -186,13 +202,19 @@ def _measured(subject: _Subject, seconds: float, *, quick: bool) -> tuple[Server
     logs.configure(LogSettings(level="error"))
     label = f"measuring for {_says.span(seconds)}"
 
-    async def measure() -> tuple[Server, list[Sample], list[float]]:
+    async def measure() -> tuple[Server, Measured]:
+        dice = random.Random(_SEED)  # noqa: S311 -- prompts, no secrets
         async with subject.opened() as server:
-            plan = calibration.plan(server, quick=quick)
-            sweep = calibration.Sweep(server, plan, random.Random(_SEED))  # noqa: S311 -- prompts, no secrets
             with click.progressbar(length=1000, label=label, file=sys.stderr, show_percent=True) as bar:
-                await sweep.run(seconds, lambda share: bar.update(round(1000 * share) - bar.pos))
-            return server, sweep.samples, sweep.overheads_s
+                measured = await calibration.measure(
+                    server,
+                    subject.meters,
+                    seconds,
+                    quick=quick,
+                    dice=dice,
+                    progress=lambda share: bar.update(round(1000 * share) - bar.pos),
+                )
+            return server, measured
 
     try:
         return asyncio.run(measure())
@@ -203,12 +225,7 @@ def _measured(subject: _Subject, seconds: float, *, quick: bool) -> tuple[Server
 
 
 def _fitted(
-    subject: _Subject,
-    server: Server,
-    samples: list[Sample],
-    overheads_s: list[float],
-    accelerator: str | None,
-    precision: str | None,
+    subject: _Subject, server: Server, measured: Measured, accelerator: str | None, precision: str | None
 ) -> Calibration:
     from underlay.live import calibration
 
@@ -222,9 +239,10 @@ def _fitted(
         _rules(server),
     )
     try:
-        return calibration.calibrate(samples, machine, overheads_s)
+        found = calibration.calibrate(measured.samples, machine, measured.overheads_s)
     except calibration.CalibrationFailed as failure:
         raise Failure("not_fitted", str(failure), "underlay calibrate --seconds 300") from None
+    return calibration.with_power(found, measured)
 
 
 def _rules(server: Server) -> EngineRules:
@@ -241,6 +259,17 @@ def _refuse_unwritable(output: Path | None) -> None:
     folder = output.absolute().parent if output is not None else None
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise Failure("not_writable", f"{folder} is no folder that can be written", exit_code=USAGE)
+
+
+def _kept(subject: _Subject, server: Server) -> Path | None:
+    """Where the profile of an engine of ours is kept, so that ``up`` finds it."""
+    from underlay.live.energy.prior import profile_path
+
+    if subject.data_dir is None:
+        return None
+    path = profile_path(subject.data_dir, server.model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _write(output: Path, found: Calibration) -> None:

@@ -109,6 +109,8 @@ def _of_settings(settings: Settings) -> Iterator[Check]:
         if path is not None:
             yield _model_file(model.name, path)
     yield from _meters(settings)
+    yield from _power_caps(settings)
+    yield _site(settings)
     yield _folder(folder)
     yield _disk(folder, bundled=bundled)
     target = None
@@ -193,6 +195,45 @@ def _meters(settings: Settings) -> Iterator[Check]:
     for rung in found.rungs:
         yield Check(f"meter of {rung.name}", "warning" if rung.wrong else "ok", rung.message, rung.fix)
     yield Check("energy of this host", "ok", found.host_message)
+
+
+def _site(settings: Settings) -> Check:
+    """By which rates joules become grams, millilitres and money here, and who published them."""
+    from underlay.live.energy.site import Site, hour_of
+
+    site = Site(settings.site)
+    rates = site.describe(hour_of(time.time()))
+    known = [
+        f"{name.replace('_', ' ')} {rate.value:.4g} {rate.unit} ({rate.method}; {rate.source or rate.boundary})"
+        for name, rate in rates.items()
+        if rate is not None
+    ]
+    unknown = [name.replace("_", " ") for name, rate in rates.items() if rate is None]
+    unsaid = f"; not known, so told of no request: {', '.join(unknown)}" if unknown else ""
+    fix = "set site.region, or site.country, site.pue and site.usd_per_kwh" if _is_unsaid(settings) else ""
+    return Check(f"rates of site {site.name}", "ok", f"{'; '.join(known)}{unsaid}", fix)
+
+
+def _is_unsaid(settings: Settings) -> bool:
+    """Whether nothing at all was said of the site."""
+    return settings.site == type(settings.site)()
+
+
+def _power_caps(settings: Settings) -> Iterator[Check]:
+    """Whether what accelerators draw can be limited, where that is wanted."""
+    from underlay.live.meters import power_limits
+
+    if settings.power_caps.mode == "off":
+        if power_limits.was_cut_off(settings.data_dir):
+            message = "a run that was killed left limits on what accelerators draw"
+            yield Check("power caps", "warning", message, "underlay up gives them back")
+        return
+    if settings.meters.nvml == "off":
+        message = "what nobody meters is not limited, and meters.nvml is off"
+        yield Check("power caps", "failure", message, "say meters.nvml: auto, or power_caps.mode: off")
+        return
+    found = power_limits.tried(settings.data_dir)
+    yield Check("power caps", "failure" if found.fix else "ok", found.why, found.fix)
 
 
 def _settings(config: Path | None, data_dir: Path | None, found: list[Settings]) -> Check:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from underlay.cli import _client, _says, _target
+from underlay.cli import _client, _energy, _says, _target
 from underlay.cli._options import json_option, place_options
 from underlay.cli._says import NOT_FOUND, Failure
 from underlay.cli._target import Target, console_target
@@ -175,27 +175,20 @@ def _headline(journey: dict[str, Any]) -> list[str]:
         _says.harmless(" · ".join(facts)),
     ]
     if journey.get("energy"):
-        lines.append(_says.harmless(_energy(journey["energy"])))
+        lines.append(_says.harmless(_energy.line(journey["energy"])))
     if journey.get("ignored"):
         lines.append(_says.harmless(f"without effect here: {', '.join(journey['ignored'])}"))
     return lines
 
 
-def _energy(energy: dict[str, Any]) -> str:
-    """What it took, how that is known and by which meter."""
-    missing = f"; {energy['unmetered_s']:.1f} s of it unmetered" if energy["unmetered_s"] else ""
-    if energy["joules"] is None:
-        return f"energy: {'none metered' if energy['status'] == 'settled' else 'not metered yet'}{missing}"
-    off = energy["uncertainty_joules"]
-    about = "" if off is None else f" ± {off:.2g}"
-    waste = [f"{joules:.3g} J {name}" for name, joules in energy["accounts"].items() if name != "busy" and joules]
-    parts = f" (of it {', '.join(waste)})" if waste else ""
-    unsettled = ", provisional" if energy["status"] != "settled" else ""
-    return f"{energy['joules']:.3g}{about} J{parts}, {energy['method']}, {energy['meter']}{unsettled}{missing}"
-
-
 def _hop_lines(hop: dict[str, Any], end_ms: float, names: int) -> list[str]:
-    facts = [hop["who"], f"{hop['tokens']} tokens" if hop["tokens"] is not None else "", hop["why"]]
+    joules = hop.get("joules")  # a journey that was stored by an older release has none
+    facts = [
+        hop["who"],
+        f"{hop['tokens']} tokens" if hop["tokens"] is not None else "",
+        f"{joules:.3g} J" if joules is not None else "",
+        hop["why"],
+    ]
     head = (
         f"  {hop['start_ms']:>9.1f} ms  {hop['name'].ljust(names)}  {hop['duration_ms']:>9.1f} ms  "
         f"{_bar(hop['start_ms'], hop['duration_ms'], end_ms)}  "

@@ -56,7 +56,7 @@ def _store(config: Path | None, data_dir: Path | None) -> tuple[Store, Path]:
     type=_budgets.budget,
     multiple=True,
     metavar="AMOUNT/PERIOD",
-    help="What it may spend, such as 5usd/month or 200000tokens/day (or week, or total); may be repeated.",
+    help="What it may spend, such as 5usd/month, 200000tokens/day or 500kJ/week (or total); may be repeated.",
 )
 @click.option("--expires-in", type=span_s, metavar="SPAN", help="Such as 12h or 30d.  [default: never]")
 @place_options
@@ -83,6 +83,7 @@ def create(
       underlay keys create --tenant research --name notebook
       KEY=$(underlay keys create --tenant ci --expires-in 12h --requests-per-minute 60)
       underlay keys create --tenant acme --user ann --budget 5usd/month --budget 200000tokens/day
+      underlay keys create --tenant acme --budget 1kWh/month
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     from underlay.domain.keys import Limits
     from underlay.live import keyring

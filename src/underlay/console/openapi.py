@@ -127,6 +127,8 @@ def _openai_operations() -> list[_Public]:
                 parameters=response_id),
         _Public("post", "/v1/responses/{id}/cancel", "Cancel a response.", error, "Response",
                 parameters=response_id),
+        _Public("get", "/v1/requests/{id}/energy", "Read what a request took.", error, "EnergyRecord",
+                parameters=response_id),
     ]  # fmt: skip
 
 
@@ -206,7 +208,9 @@ def _console_paths() -> Schema:
     """Describe the console's endpoints: what is read, the login, and the probes."""
     before = _in_query("before", {"type": "number"})
     limit = _in_query("limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50})
-    group = _in_query("group", {"enum": ["request", "tenant", "key", "model"], "default": "request"})
+    group = _in_query(
+        "group", {"enum": ["request", "tenant", "key", "model", "region", "day"], "default": "request"}
+    )
     ready = _read("/readyz", "Say whether a prompt would be let in now.", ref("Ready"), _in_query("verbose", {}))
     ready["responses"]["503"] = {"description": "Not now.", "content": _json_content(ref("Ready"))}
     for answer in (ready["responses"]["200"], ready["responses"]["503"]):
@@ -231,7 +235,7 @@ def _console_paths() -> Schema:
         },
         "/api/journeys/{id}": {"get": _read("/api/journeys/{id}", "One journey.", ref("Journey"), _in_path("id"))},
         "/api/ledger": {
-            "get": _read("/api/ledger", "Charges, one by one or summed.", _list_of("LedgerRow"), group)
+            "get": _read("/api/ledger", "Charges and energy, one by one or summed.", _list_of("LedgerRow"), group)
         },
         "/openapi.json": {"get": _read("/openapi.json", "This description.", ANY_OBJECT)},
         "/livez": {"get": live},

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from underlay.domain.answer import ModelCard
-from underlay.domain.views import Journey, LedgerRow, PlatformRow, ReplicaRow
+from underlay.domain.views import EnergyRecord, Journey, LedgerRow, PlatformRow, ReplicaRow
 
 Schema = dict[str, Any]
 
@@ -357,7 +357,8 @@ def _gemini() -> Schema:
 
 def _console() -> Schema:
     _, records = msgspec.json.schema_components(
-        [ModelCard, Journey, LedgerRow, PlatformRow, ReplicaRow], ref_template="#/components/schemas/{name}"
+        [ModelCard, EnergyRecord, Journey, LedgerRow, PlatformRow, ReplicaRow],
+        ref_template="#/components/schemas/{name}",
     )
     session = _object({"public_url": _text(), "key": _text(), "models": _array(ref("ModelCard"))})
     error = _object(

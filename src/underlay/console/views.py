@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from underlay.domain.answer import ModelCard
 from underlay.domain.views import Journey, LedgerRow, PlatformRow, ReplicaRow
 
-LedgerGroup = Literal["request", "tenant", "key", "model"]
+LedgerGroup = Literal["request", "tenant", "key", "model", "region", "day"]
 
 
 class Views(Protocol):
@@ -36,9 +36,10 @@ class Views(Protocol):
         """List at most ``limit`` journeys, latest first; with ``before`` only those with ``at_s < before``."""
 
     def ledger(self, group: LedgerGroup) -> list[LedgerRow]:
-        """List charges: each request's own (latest first), or summed by tenant, key or model.
+        """List charges and energy: each request's own (latest first), or sums by tenant, key, model, region or day.
 
-        In a sum the fields that differ within the group are empty strings.
+        In a sum the fields that differ within the group are empty strings. Sums are followed by what of the energy
+        is nobody's, by ``account``, so that all joules together are what the meters counted.
         """
 
     def ready(self) -> tuple[bool, list[str]]:

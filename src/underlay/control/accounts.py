@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from underlay.domain.joules import microjoules
 from underlay.domain.keys import Budget, Key, Limits
 from underlay.domain.policy import Account, DeskSettings
 
 from .budgets import Purse, merged
-from .events import BudgetSpent
+from .events import BudgetSpent, EnergySettled
 from .holding import Holding, Reservation
 from .limits import Meter
 
@@ -115,7 +116,24 @@ class Accounts:
         name = (event.scope, self._first.get(event.name, event.name) if event.scope == "key" else event.name)
         for purse in self._purses.get(name, ()):
             if purse.budget.period == event.period:
-                purse.told(event.since, event.pico_usd, event.tokens, event.at)
+                purse.told(event.since, event.pico_usd, event.tokens, event.at, microjoules(event.joules))
+
+    def settled(self, event: EnergySettled) -> None:
+        """Spend what a request took by its meters.
+
+        By the names in the event: its key may be gone, and its team another one by now. Told twice it counts twice.
+        """
+        taken, key = microjoules(event.joules), self._keys.get(event.key_id)
+        of_key = ("key", self._first.get(event.key_id, event.key_id))
+        user = ("user", key.user if key is not None else "")
+        for name in (of_key, user, ("tenant", event.tenant), ("model", event.model)):
+            for purse in self._purses.get(name, ()):
+                purse.spend(0, 0, event.at, taken)
+
+    def give_joules_back(self, event: EnergySettled) -> bool:
+        """Give back what was reserved for a request that is over; ``False`` if nothing was."""
+        holding = self._holdings.get(event.key_id, {}).get(event.model)
+        return holding is not None and holding.give_joules_back(event.ticket)
 
     def _limits(self, key: Key) -> Limits:
         """A key's own limits; where it has none, the default ones."""
@@ -195,7 +213,7 @@ class Accounts:
             meter.open_requests = 0
         for purses in self._purses.values():
             for purse in purses:
-                purse.reserved_tokens = purse.reserved_pico_usd = 0
+                purse.reserved_tokens = purse.reserved_pico_usd = purse.reserved_microjoules = 0
         for holding in self._all_holdings():
             meters, purses = self._bounds(holding)
             holding.bind(meters, purses)
@@ -204,6 +222,7 @@ class Accounts:
             for purse in purses:
                 for held in holding.open:
                     purse.reserve(held.tokens, held.pico_usd)
+                purse.reserve(0, 0, holding.held_microjoules())
 
     def _count(self, line: list[Holding]) -> None:
         """Bind the holdings of one line of keys afresh, and count afresh what only they use."""
@@ -217,6 +236,7 @@ class Accounts:
             held = [held for holding in line for held in holding.open]
             purse.reserved_tokens = sum(each.tokens for each in held)
             purse.reserved_pico_usd = sum(each.pico_usd for each in held)
+            purse.reserved_microjoules = sum(holding.held_microjoules() for holding in line)
 
     def check(self, open_requests: Mapping[str, int], reservations: Iterable[tuple[Key, str, Reservation]]) -> None:
         """Verify against the desk's own count that what is held is what runs; raises ``AssertionError``."""
@@ -234,19 +254,23 @@ class Accounts:
         open_requests: dict[int, int] = {}
         tokens: dict[int, int] = {}
         pico_usd: dict[int, int] = {}
+        joules: dict[int, int] = {}
         for holding in self._all_holdings():
             for meter in holding.meters:
                 open_requests[id(meter)] = open_requests.get(id(meter), 0) + len(holding.open)
             for purse in holding.purses:
                 tokens[id(purse)] = tokens.get(id(purse), 0) + sum(held.tokens for held in holding.open)
                 pico_usd[id(purse)] = pico_usd.get(id(purse), 0) + sum(held.pico_usd for held in holding.open)
+                joules[id(purse)] = joules.get(id(purse), 0) + holding.held_microjoules()
         for meter in self._meters.values():
             assert meter.open_requests == open_requests.get(id(meter), 0), f"{meter.whose} open requests"
         for purses in self._purses.values():
             for purse in purses:
                 assert purse.reserved_tokens == tokens.get(id(purse), 0), f"{purse.whose} reserved tokens"
                 assert purse.reserved_pico_usd == pico_usd.get(id(purse), 0), f"{purse.whose} reserved money"
-                assert min(purse.spent_tokens, purse.spent_pico_usd) >= 0, f"{purse.whose} spent is negative"
+                assert purse.reserved_microjoules == joules.get(id(purse), 0), f"{purse.whose} reserved joules"
+                spent = min(purse.spent_tokens, purse.spent_pico_usd, purse.spent_microjoules)
+                assert spent >= 0, f"{purse.whose} spent is negative"
 
 
 def _whose(name: Name) -> str:

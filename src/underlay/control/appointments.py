@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .agenda import Holds
 from .fleet import Replica
+from .holding import Unsettled
 from .model_desk import ModelDesk
 from .ticket import Ticket
 
@@ -46,6 +47,10 @@ def _hedges(model: ModelDesk, at: float) -> bool:
     return next_at is not None and next_at <= at
 
 
+def _waits_for_its_meter(kept: Unsettled, _at: float) -> bool:
+    return kept.stands()
+
+
 #: By kind; ``revoke`` is for whoever keeps the keys to say.
 STAND: dict[str, Holds] = {
     "expire": _expires,
@@ -56,4 +61,5 @@ STAND: dict[str, Holds] = {
     "deadline": _has_deadline,
     "guest": _keeps_a_place,
     "hedge": _hedges,
+    "meter": _waits_for_its_meter,
 }

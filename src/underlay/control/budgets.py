@@ -10,8 +10,10 @@ reset job that could miss its hour. It refuses to know prices, and how a request
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from underlay.domain.errors import BudgetExhausted
+from underlay.domain.joules import MICRO_PER_JOULE, written
 from underlay.domain.keys import Budget, Period
 from underlay.domain.money import usd
 
@@ -65,7 +67,10 @@ def merged(budgets: tuple[Budget, ...]) -> dict[Period, Budget]:
     for budget in budgets:
         other = found.get(budget.period, budget)
         found[budget.period] = Budget(
-            budget.period, _tighter(budget.pico_usd, other.pico_usd), _tighter(budget.tokens, other.tokens)
+            budget.period,
+            _tighter(budget.pico_usd, other.pico_usd),
+            _tighter(budget.tokens, other.tokens),
+            _tighter_joules(budget.joules, other.joules),
         )
     return found
 
@@ -76,21 +81,31 @@ def _tighter(one: int | None, other: int | None) -> int | None:
     return min(one, other)
 
 
+def _tighter_joules(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 class Purse:
     """One budget of one account: what is spent in the period from ``since`` to ``until``, what is reserved.
 
-    Amounts are pico-dollars and tokens; both are kept whichever is bounded, so a bound may be added later. A
-    period is over when an ``at`` beyond its end is seen: what was spent is forgotten, what is reserved stays and
-    is charged to the period in which it is settled. A clock that steps back begins no period anew.
+    Amounts are tokens, pico-dollars and microjoules; all are kept whichever is bounded, so a bound may be added
+    later, and all are whole numbers, so that what is reserved and given back adds up to nothing. A period is over
+    when an ``at`` beyond its end is seen: what was spent is forgotten, what is reserved stays and is charged to the
+    period in which it is settled. A clock that steps back begins no period anew.
     """
 
     __slots__ = (
+        "_before_microjoules",
         "_before_pico_usd",
         "_before_tokens",
         "budget",
+        "reserved_microjoules",
         "reserved_pico_usd",
         "reserved_tokens",
         "since",
+        "spent_microjoules",
         "spent_pico_usd",
         "spent_tokens",
         "until",
@@ -101,12 +116,13 @@ class Purse:
         self.budget = budget
         self.whose = whose
         self.since = self.until = -math.inf
-        self.reserved_pico_usd = self.reserved_tokens = 0
+        self.reserved_pico_usd = self.reserved_tokens = self.reserved_microjoules = 0
         self._begin()
 
     def _begin(self) -> None:
-        self.spent_pico_usd = self.spent_tokens = 0
-        self._before_pico_usd = self._before_tokens = 0  # the part of it that was spent before this run
+        self.spent_pico_usd = self.spent_tokens = self.spent_microjoules = 0
+        # the part of it that was spent before this run
+        self._before_pico_usd = self._before_tokens = self._before_microjoules = 0
 
     def roll(self, at: float) -> None:
         """Begin the period around ``at`` if the last one is over."""
@@ -114,7 +130,7 @@ class Purse:
             self.since, self.until = period_start(self.budget.period, at), period_end(self.budget.period, at)
             self._begin()
 
-    def told(self, since: float, pico_usd: int, tokens: int, at: float) -> None:
+    def told(self, since: float, pico_usd: int, tokens: int, at: float, microjoules: int = 0) -> None:
         """Take in what was spent before this run in the period from ``since``, if that is the current one.
 
         Being told again replaces what was told before: adding it up counted it once per teller (LiteLLM #28247).
@@ -123,7 +139,9 @@ class Purse:
         if since == self.since:
             self.spent_pico_usd += pico_usd - self._before_pico_usd
             self.spent_tokens += tokens - self._before_tokens
+            self.spent_microjoules += microjoules - self._before_microjoules
             self._before_pico_usd, self._before_tokens = pico_usd, tokens
+            self._before_microjoules = microjoules
 
     def absorb(self, other: Purse) -> None:
         """Take over what another purse spent in the same period; it is not used any more."""
@@ -133,10 +151,12 @@ class Purse:
         if other.since == self.since:
             self.spent_pico_usd += other.spent_pico_usd
             self.spent_tokens += other.spent_tokens
+            self.spent_microjoules += other.spent_microjoules
             self._before_pico_usd += other._before_pico_usd
             self._before_tokens += other._before_tokens
+            self._before_microjoules += other._before_microjoules
 
-    def fits(self, tokens: int, pico_usd: int, at: float) -> bool:
+    def fits(self, tokens: int, pico_usd: int, at: float, microjoules: int = 0) -> bool:
         """Whether so much more may be reserved. What costs nothing always may: it can overspend nothing."""
         if at >= self.until:
             self.roll(at)
@@ -144,53 +164,80 @@ class Purse:
         money, amount = budget.pico_usd, budget.tokens
         if money is not None and pico_usd and self.spent_pico_usd + self.reserved_pico_usd + pico_usd > money:
             return False
-        return amount is None or not tokens or self.spent_tokens + self.reserved_tokens + tokens <= amount
+        if amount is not None and tokens and self.spent_tokens + self.reserved_tokens + tokens > amount:
+            return False
+        return budget.joules is None or not microjoules or not self._lacks_joules(microjoules)
 
-    def reserve(self, tokens: int, pico_usd: int) -> None:
+    def _lacks_joules(self, microjoules: int) -> bool:
+        bound = self.budget.joules
+        more = self.spent_microjoules + self.reserved_microjoules + microjoules
+        return bound is not None and more > bound * MICRO_PER_JOULE
+
+    def reserve(self, tokens: int, pico_usd: int, microjoules: int = 0) -> None:
         """Reserve so much, whether or not it ``fits``; negative amounts are given back."""
         self.reserved_tokens += tokens
         self.reserved_pico_usd += pico_usd
+        self.reserved_microjoules += microjoules
 
-    def spend(self, tokens: int, pico_usd: int, at: float) -> None:
-        """Note what a request used, in the period that is current at its end."""
+    def spend(self, tokens: int, pico_usd: int, at: float, microjoules: int = 0) -> None:
+        """Note what a request used, in the period that is current when that is known."""
         if at >= self.until:
             self.roll(at)
         self.spent_tokens += tokens
         self.spent_pico_usd += pico_usd
+        self.spent_microjoules += microjoules
 
     # Refusals.
 
-    def exhausted(self, tokens: int, pico_usd: int, at: float) -> BudgetExhausted:
+    def exhausted(self, tokens: int, pico_usd: int, at: float, microjoules: int = 0) -> BudgetExhausted:
         """The refusal of what does not fit: whose budget, what is left, and when there is more."""
-        bound, spent, wanted, unit = self._tight(tokens, pico_usd)
-        name = f"{self.whose} budget of {_amount(bound, unit)} {_per(self.budget.period)}"
-        asks = f"this request may take {_amount(wanted, unit)}"
-        if wanted > bound:  # at no time whatever
+        tight = self._tight(tokens, pico_usd, microjoules)
+        name = f"{self.whose} budget of {_amount(tight.bound, tight.unit)} {_per(self.budget.period)}"
+        asks = f"this request may take {_amount(tight.wanted, tight.unit)}"
+        if tight.wanted > tight.bound:  # at no time whatever
             return BudgetExhausted(f"{asks}, more than {name}; ask for less")
-        left = max(0, bound - spent)
-        if wanted <= left:
-            reserved = self.reserved_pico_usd if unit == "USD" else self.reserved_tokens
-            running = f"{_amount(reserved, unit)} of it reserved by requests that run"
+        left = max(0, tight.bound - tight.spent)
+        if tight.wanted <= left:
+            running = f"{_amount(tight.reserved, tight.unit)} of it reserved by requests that {_doing(tight.unit)}"
             return BudgetExhausted(
-                f"{name} has {_amount(left, unit)} left, {running}, and {asks}; wait for one to end",
+                f"{name} has {_amount(left, tight.unit)} left, {running}, and {asks}; wait for one to end",
                 retry_after_s=_OPEN_RETRY_S,
             )
-        state = f"has {_amount(left, unit)} left and {asks}" if left else "is spent"
+        state = f"has {_amount(left, tight.unit)} left and {asks}" if left else "is spent"
         if self.until == math.inf:
             return BudgetExhausted(f"{name} {state}; it does not reset")
         return BudgetExhausted(f"{name} {state}; it resets at {iso(self.until)}", retry_after_s=self.until - at)
 
-    def _tight(self, tokens: int, pico_usd: int) -> tuple[int, int, int, str]:
-        """The bound that is in the way: bound, spent, wanted, unit."""
-        money, amount = self.budget.pico_usd, self.budget.tokens
+    def _tight(self, tokens: int, pico_usd: int, microjoules: int) -> _Tight:
+        """The bound that is in the way."""
+        money, amount, joules = self.budget.pico_usd, self.budget.tokens, self.budget.joules
         if money is not None and pico_usd and self.spent_pico_usd + self.reserved_pico_usd + pico_usd > money:
-            return money, self.spent_pico_usd, pico_usd, "USD"
-        assert amount is not None, f"{self.whose} budget forbids nothing, and something was refused for it"
-        return amount, self.spent_tokens, tokens, "tokens"
+            return _Tight(money, self.spent_pico_usd, self.reserved_pico_usd, pico_usd, "USD")
+        if amount is not None and tokens and self.spent_tokens + self.reserved_tokens + tokens > amount:
+            return _Tight(amount, self.spent_tokens, self.reserved_tokens, tokens, "tokens")
+        assert joules is not None, f"{self.whose} budget forbids nothing, and something was refused for it"
+        spent, reserved = self.spent_microjoules, self.reserved_microjoules
+        return _Tight(int(joules * MICRO_PER_JOULE), spent, reserved, microjoules, "J")
+
+
+class _Tight(NamedTuple):
+    """The bound that a request runs into, in whole units of a purse."""
+
+    bound: int
+    spent: int
+    reserved: int
+    wanted: int
+    unit: str
 
 
 def _amount(amount: int, unit: str) -> str:
+    if unit == "J":
+        return written(amount / MICRO_PER_JOULE)
     return f"{usd(amount)} USD" if unit == "USD" else f"{amount} tokens"
+
+
+def _doing(unit: str) -> str:
+    return "run or wait for their meter" if unit == "J" else "run"
 
 
 def _per(period: Period) -> str:

@@ -11,19 +11,26 @@ from math import ceil
 from typing import Protocol
 
 from underlay.domain.answer import Usage
+from underlay.domain.joules import microjoules
 from underlay.domain.keys import Key
 from underlay.domain.policy import DeskSettings
 
 from .accounts import Accounts
 from .agenda import Agenda
 from .effects import Cut, Effects
-from .events import BudgetSpent, KeyChanged
+from .energy_need import EnergyNeed
+from .events import BudgetSpent, EnergySettled, KeyChanged
+from .holding import Unsettled
 from .ticket import Standing, Ticket
 
 #: What a budget sets aside for an answer without a limit, and again whenever less than the margin is left of it.
 #: The margin is twice what a driver lets pass before it reports progress.
 LEASE_TOKENS = 256
 MARGIN_TOKENS = 64
+
+#: How long the joules of a request that is over stay reserved while its meter has not told. The live accounts tell
+#: or lose its last window within 30 s for what was not heard, 5 s for a meter, and a window of some seconds.
+METER_S = 120.0
 
 _STANDINGS_MAX = 10_000
 
@@ -47,6 +54,7 @@ class CallerDesk:
         self.standings: dict[Asked, Standing] = {}
         self.accounts = Accounts(settings)
         self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
+        self._needs: dict[str, EnergyNeed] = {}  # by model, of those that a meter told of
         self.adopt(settings)
 
     def adopt(self, settings: DeskSettings) -> None:
@@ -72,15 +80,27 @@ class CallerDesk:
         band = own if not asked else max(own, self._bands.get(asked, own))
         return band, self._band_names[band]
 
-    def to_reserve(self, ticket: Ticket) -> tuple[int, int]:
-        """Tokens and pico-dollars that a request under a budget will probably take."""
+    def to_reserve(self, ticket: Ticket) -> tuple[int, int, int]:
+        """Tokens, pico-dollars and microjoules that a request under a budget will probably take."""
         arrived = ticket.arrived
         answer = arrived.max_tokens
         if answer is None:  # as long as answers have been lately: those let in should not all be cut in the middle
             answer = max(LEASE_TOKENS, ceil(ticket.model.completion_tokens))
         prompt = ticket.prompt_tokens
         usage = Usage(prompt, 0, answer * arrived.strands)
-        return usage.total_tokens, ticket.standing.tariff.cost_pico_usd(usage)
+        need = self._microjoules(ticket, usage) if ticket.holding.metered else 0
+        return usage.total_tokens, ticket.standing.tariff.cost_pico_usd(usage), need
+
+    def _microjoules(self, ticket: Ticket, usage: Usage) -> int:
+        """What so much will probably take; never nothing, so that a budget that is spent lets nobody in.
+
+        Before a meter has told of any request of the model, one microjoule: nothing is known, and who comes at once
+        before that may overspend together.
+        """
+        need = self._needs.get(ticket.standing.model.name)
+        if need is None:
+            return 1
+        return max(1, microjoules(need.of(usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens)))
 
     def watch(self, ticket: Ticket, at: float) -> Effects:
         """Set aside more for an answer that outgrows what was reserved, or end it where the budget does."""
@@ -92,17 +112,64 @@ class CallerDesk:
             margin = most if most.completion_tokens < margin.completion_tokens else margin
         short_tokens = margin.total_tokens - held.tokens
         short_pico_usd = price.cost_pico_usd(margin) - held.pico_usd
-        if (short_tokens <= 0 and short_pico_usd <= 0) or ticket.cut:
+        short_microjoules, more_microjoules = self._short_of_joules(ticket, margin)
+        if (short_tokens <= 0 and short_pico_usd <= 0 and not short_microjoules) or ticket.cut:
             return []
         short_tokens, short_pico_usd = max(0, short_tokens), max(0, short_pico_usd)
         lease = Usage(0, 0, LEASE_TOKENS * ticket.strands if limit is None else 0)
         more_tokens = short_tokens + lease.completion_tokens
         more_pico_usd = short_pico_usd + price.cost_pico_usd(lease)
         extend = ticket.holding.extend
-        if extend(held, more_tokens, more_pico_usd, at) or extend(held, short_tokens, short_pico_usd, at):
+        if extend(held, more_tokens, more_pico_usd, at, more_microjoules) or extend(
+            held, short_tokens, short_pico_usd, at, short_microjoules
+        ):
             return []  # by a lease, or with what is left of the budget
         ticket.cut = True
         return [Cut(ticket.name, "insufficient_quota", "the budget is spent; the answer ends here")]
+
+    def _short_of_joules(self, ticket: Ticket, margin: Usage) -> tuple[int, int]:
+        """The microjoules that are wanting, and as many with a lease; none where no budget is in joules."""
+        held, usage = ticket.held, ticket.usage
+        if not ticket.holding.metered or held.metered:
+            return 0, 0
+        known = Usage(margin.prompt_tokens, usage.cached_tokens, margin.completion_tokens)
+        short = self._microjoules(ticket, known) - held.microjoules
+        if short <= 0:
+            return 0, 0
+        if ticket.arrived.max_tokens is not None:
+            return short, short
+        lease = self._microjoules(ticket, Usage(0, 0, LEASE_TOKENS * ticket.strands))
+        return short, short + lease
+
+    # Joules, which are known when a request has been over for a while.
+
+    def await_meter(self, ticket: Ticket, at: float) -> None:
+        """Keep the joules of a request that is over reserved until its meter tells, if it ran at all."""
+        holding, name = ticket.holding, ticket.name
+        if not ticket.attempts:
+            return
+        was = holding.unsettled.get(name)
+        if was is not None:  # another request of this name, and one of them would never be given back
+            holding.give_up_meter(was, at)
+        kept = holding.keep_joules(name, ticket.held.microjoules, at + METER_S)
+        self._office.agenda.add(kept.until, "meter", kept)
+
+    def meter_is_silent(self, kept: Unsettled, at: float) -> Effects:
+        """No meter has told in time: what was to be expected counts as taken."""
+        kept.holding.give_up_meter(kept, at)
+        return []
+
+    def energy_settled(self, event: EnergySettled) -> Effects:
+        """Take in what a request took by its meters, and learn from it what others will take."""
+        usage, ticket = event.usage, self._office.tickets.get(event.ticket)
+        if not self.accounts.give_joules_back(event) and ticket is not None and ticket.key.id == event.key_id:
+            ticket.holding.is_metered(ticket.held)
+        self.accounts.settled(event)
+        if usage.total_tokens:
+            need = self._needs.setdefault(event.model, EnergyNeed())
+            fresh = usage.prompt_tokens - usage.cached_tokens
+            need.add(fresh, usage.completion_tokens, max(0.0, event.joules))
+        return []
 
     # When keys and accounts change.
 

@@ -19,6 +19,7 @@ from underlay.domain.policy import Band, DeskSettings
 from . import admission, appointments, identity, metering, recovery, routing
 from .agenda import Agenda
 from .caller_desk import CallerDesk
+from .deferral_desk import DeferralDesk
 from .effects import (
     Admitted,
     Cancel,
@@ -36,8 +37,10 @@ from .events import (
     AttemptFailed,
     BudgetSpent,
     ClientGone,
+    EnergySettled,
     Finished,
     FirstToken,
+    GridSeen,
     KeyChanged,
     Probed,
     Progress,
@@ -66,6 +69,7 @@ class Desk:
         self.settings = settings
         self.tickets: dict[str, Ticket] = {}
         self._callers = CallerDesk(self, settings)
+        self._deferral = DeferralDesk(self, settings)
         self.keys, self.accounts = self._callers.keys, self._callers.accounts
         self.requests = Requests(settings.idempotency_s, settings.idempotency_max)
         self.desks: dict[str, ModelDesk] = {}  # by model
@@ -83,6 +87,7 @@ class Desk:
             "guest": self.serve,
             "revoke": self._callers.revoke,
             "hedge": self._hedge,
+            "meter": self._callers.meter_is_silent,
         }
         self._handlers: dict[type, Callable[[Any], Effects]] = {
             Arrived: self._arrived,
@@ -96,6 +101,8 @@ class Desk:
             ReplicaDraining: fleet.draining,
             Probed: fleet.probed,
             BudgetSpent: self._callers.budget_spent,
+            EnergySettled: self._callers.energy_settled,
+            GridSeen: self._deferral.grid_seen,
             KeyChanged: self._callers.key_changed,
             SettingsChanged: self._settings_changed,
             Tick: self._tick,
@@ -145,7 +152,8 @@ class Desk:
             original = self.requests.begin(ticket.tenant, name, body, event.ticket, event.at)
             if original is not None:
                 return self._replay(ticket, original)
-        waits = model.must_wait()
+        put_off = self._deferral.consider(ticket, event.at) if event.defer_s is not None else ""
+        waits = bool(put_off) or model.must_wait()
         try:
             shed = self._admit(ticket, event, waits)
         except UnderlayError:
@@ -156,6 +164,8 @@ class Desk:
             self.agenda.add(event.at + event.deadline_s, "deadline", ticket)
         effects: Effects = [Admitted(event.ticket, ticket.key.id, ticket.tenant, standing.why, standing.band_name)]
         effects += shed
+        if put_off:
+            return effects + self._hold(ticket, event.at, f"{put_off}; ")
         behind = (waits and model.must_wait()) or model.held_back(ticket, event.at)  # others come before it
         if behind or not model.dispatch(ticket, event.at, effects):
             effects += self._hold(ticket, event.at)
@@ -177,14 +187,14 @@ class Desk:
         model, holding = ticket.model, ticket.holding
         if event.deadline_s is not None and model.too_late(ticket, event.at):
             raise DeadlinePassed("no replica can produce a first token before the deadline of this request")
-        tokens, pico_usd = ticket.prompt_tokens + (event.max_tokens or 0) * event.strands, 0
+        tokens, pico_usd, microjoules = ticket.prompt_tokens + (event.max_tokens or 0) * event.strands, 0, 0
         if holding.capped:
-            tokens, pico_usd = self._callers.to_reserve(ticket)
+            tokens, pico_usd, microjoules = self._callers.to_reserve(ticket)
         shed: Effects = []
         if waits:
-            holding.check(tokens, pico_usd, event.at)  # its own fault comes first
+            holding.check(tokens, pico_usd, event.at, microjoules)  # its own fault comes first
             shed = self._make_room(ticket)
-        ticket.held = holding.admit(tokens, pico_usd, event.at)
+        ticket.held = holding.admit(tokens, pico_usd, event.at, microjoules)
         return shed
 
     def _replay(self, ticket: Ticket, original: str) -> Effects:
@@ -195,7 +205,8 @@ class Desk:
     def _make_room(self, ticket: Ticket) -> Effects:
         """Refuse a newcomer that would wait in vain; in a full line, somebody less urgent goes for it."""
         model = ticket.model
-        model.refuse_the_hopeless(ticket)
+        if not ticket.latest_at:
+            model.refuse_the_hopeless(ticket)
         if sum(desk.waiting() for desk in self.desks.values()) < self.settings.waiting_max:
             return []
         spared = model.line.spare(ticket.band, ticket.tenant)
@@ -223,6 +234,8 @@ class Desk:
 
     def _until(self, ticket: Ticket, at: float) -> float:
         """Until when the ticket waits from now on; its band's patience, and its deadline until it got something."""
+        if ticket.latest_at and not ticket.attempts:
+            return ticket.given_up_at
         until, deadline_s = at + ticket.model.band_patience_s(ticket), ticket.arrived.deadline_s
         return until if deadline_s is None or ticket.seen else min(until, ticket.arrived.at + deadline_s)
 
@@ -333,6 +346,8 @@ class Desk:
         booked = metering.charge(ticket.name, ticket.key, model.name, ticket.standing.tariff, usage, outcome)
         used = 0 if outcome == "failed" else usage.total_tokens
         ticket.holding.settle(ticket.held, used, booked.cost_pico_usd, at)
+        if ticket.held.microjoules:
+            self._callers.await_meter(ticket, at)
         effects: Effects = [booked, Close(ticket.name, outcome, why, reason, message)]
         if model.aside or model.line.size:
             effects += self.serve(model, at)
@@ -455,7 +470,8 @@ class Desk:
             desk.adopt(event.settings)
             if bands != event.settings.bands:
                 desk.count_in([ticket for ticket in self.tickets.values() if ticket.model is desk], event.at)
-        return [effect for desk in list(self.desks.values()) for effect in self.serve(desk, event.at)]
+        began = self._deferral.adopt(event.settings, event.at)
+        return began + [effect for desk in list(self.desks.values()) for effect in self.serve(desk, event.at)]
 
     def _rank_anew(self, was: tuple[Band, ...]) -> None:
         """Each request keeps its band by name; where that is gone, by rank, as far as there are so many."""
@@ -479,6 +495,8 @@ class Desk:
         return effects
 
     def _retry(self, ticket: Ticket, at: float) -> Effects:
+        if ticket.put_off:
+            return self._deferral.turn(ticket, at)
         return self.serve(ticket.model, at)
 
     def _expire(self, ticket: Ticket, at: float) -> Effects:

@@ -35,7 +35,8 @@ class Arrived(Event, frozen=True):
     ``blocks`` are keyed digests of the prompt's text, block by block from its beginning (64-bit integers; no
     text can be read from them), each of ``block_bytes`` bytes; ``session`` is one of the conversation (0: none
     was named). ``band`` is the class of urgency asked for (empty: the key's). ``idempotency`` are digests of
-    the caller's idempotency key and of the whole request, empty where none was sent.
+    the caller's idempotency key and of the whole request, empty where none was sent. ``defer_s`` is how long its
+    answer may take where it can wait for a better hour (none: it cannot).
     """
 
     ticket: str
@@ -52,6 +53,7 @@ class Arrived(Event, frozen=True):
     session: int = 0
     band: str = ""
     idempotency: tuple[str, str] = ("", "")
+    defer_s: float | None = None
 
 
 class FirstToken(Event, frozen=True):
@@ -150,6 +152,33 @@ class BudgetSpent(Event, frozen=True):
     since: float
     pico_usd: int
     tokens: int
+    joules: float = 0.0
+
+
+class EnergySettled(Event, frozen=True):
+    """What a request took by the meters, all its attempts together; told once, when it has been over for a while.
+
+    ``joules`` and ``accounts`` are those of ``RequestEnergy``; ``usage`` is what its engines counted. The desk has
+    mostly forgotten the ticket by then, so the event says whose it was.
+    """
+
+    ticket: str
+    key_id: str
+    tenant: str
+    model: str
+    joules: float
+    accounts: dict[str, float] = {}
+    usage: Usage = Usage()
+
+
+class GridSeen(Event, frozen=True):
+    """What electricity emits (grams of CO2e per kWh) and costs (USD per kWh) here, in each hour of the day, UTC.
+
+    Empty where nobody knows; the last one told holds.
+    """
+
+    carbon_g_kwh: tuple[float, ...] = ()
+    usd_kwh: tuple[float, ...] = ()
 
 
 class KeyChanged(Event, frozen=True):
@@ -180,6 +209,8 @@ AnyEvent = (
     | ReplicaDraining
     | Probed
     | BudgetSpent
+    | EnergySettled
+    | GridSeen
     | KeyChanged
     | SettingsChanged
     | Tick

@@ -204,6 +204,13 @@ class ModelDesk:
         else:
             self.line.push(ticket, first=first)
 
+    def join(self, ticket: Ticket, at: float) -> None:
+        """Have one that was put off stand in line with the others: its time has come."""
+        del self.aside[ticket.name]
+        ticket.not_before = 0.0
+        ticket.since = at
+        self.line.push(ticket)
+
     def remove(self, ticket: Ticket) -> None:
         """Take a waiting ticket out, unserved."""
         self.counters.depart(ticket.tenant)
@@ -219,8 +226,10 @@ class ModelDesk:
     def why_wait(self, ticket: Ticket) -> str:
         """Say why nobody serves it now."""
         pool = self.pool
-        if not pool.ready:
+        if not pool.ready and not ticket.put_off:
             return "no replica is ready yet"
+        if ticket.put_off:
+            return "it is held until then"
         if ticket.not_before > ticket.at:
             return "its next attempt is not due yet"
         if not pool.open and pool.load < pool.slots:
@@ -249,7 +258,7 @@ class ModelDesk:
 
     def _may_retry(self, ticket: Ticket, at: float) -> bool:
         """Whether its time has come, and it has or now gets its part of the retry budget (I25)."""
-        if ticket.not_before > at:
+        if ticket.not_before > at or ticket.put_off:
             return False
         if ticket.owes_retry and not self.retries.spend(at):
             ticket.not_before = self.retries.ready_at(at)
@@ -277,6 +286,8 @@ class ModelDesk:
         return False
 
     def _drop(self, ticket: Ticket, waited_s: float, at: float) -> bool:
+        if ticket.latest_at:  # nobody waits for it now: it is given up when it is too late, not when it is slow
+            return False
         patience = self.settings.bands[ticket.band].patience
         worthless = self.settings.slo_ttft_s is not None and (
             waited_s + self.first_token_s(ticket) > self.tolerable_s(ticket)

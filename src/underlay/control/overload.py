@@ -71,6 +71,11 @@ class Service:
         self._seen = seen = self._seen * _FADE + 1.0
         self._mean_s += (took_s - self._mean_s) / seen
 
+    @property
+    def mean_s(self) -> float:
+        """How long a request holds a slot; 0.0 while nothing has been observed."""
+        return self._mean_s
+
     def wait_s(self, ahead: int, slots: int) -> float:
         """How long one with so many ahead of it should wait; 0.0 while nothing has been observed.
 

@@ -63,7 +63,8 @@ class Ticket(Ask):
     ``lease`` is of the attempt that counts, ``rival`` of a hedge beside it. ``cost`` is its expected work in
     weighted tokens, ``served_tokens`` the part of its answer that fairness has been told of. ``tried`` names
     replicas that failed it; it is not dispatched before ``not_before``, nor without a part of the retry budget if
-    it ``owes_retry``, and waits until ``until``.
+    it ``owes_retry``, and waits until ``until``. One that can wait for a better hour begins at ``latest_at`` at the
+    latest, and is given up at ``given_up_at`` (0: it cannot wait).
     """
 
     # "prompt_tokens" and "chain" of the base, and "cost", are filled in once its model has sized it up
@@ -76,9 +77,11 @@ class Ticket(Ask):
         "band",
         "cost",
         "cut",
+        "given_up_at",
         "held",
         "holding",
         "key",
+        "latest_at",
         "lease",
         "model",
         "name",
@@ -113,7 +116,7 @@ class Ticket(Ask):
         self.rival: Lease | None = None
         self.attempts = self.served_tokens = 0
         self.tried = _NOBODY
-        self.not_before = 0.0
+        self.not_before = self.latest_at = self.given_up_at = 0.0
         self.owes_retry = self.cut = False
         self.seen = False  # the caller has been sent some of the answer
         self.usage = _NOTHING
@@ -132,6 +135,11 @@ class Ticket(Ask):
             self.state = TICKET[self.state][happening]
         except KeyError:
             step(TICKET, self.state, happening)  # says what is wrong
+
+    @property
+    def put_off(self) -> bool:
+        """Whether it stands aside for a better hour."""
+        return self.latest_at > 0.0 and self.not_before > 0.0 and not self.attempts and self.state == "waiting"
 
     @property
     def replica(self) -> Replica | None:

@@ -7,6 +7,7 @@ believed as far as they can be read.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,9 +35,13 @@ BANDS = ("priority", "standard", "batch")
 
 BAND = "x-underlay-band"
 DEADLINE = "x-underlay-deadline-ms"
+DEFER = "x-underlay-defer"
 SESSION = "x-session-id"
 IDEMPOTENCY_KEY = "idempotency-key"
 IDEMPOTENCY_KEY_MAX = 255
+
+_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|min|h)")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def hint_headers(error: UnderlayError, request_id: str) -> tuple[tuple[str, str], ...]:
@@ -85,6 +90,8 @@ def heeded(ask: Ask, headers: Mapping[str, str]) -> Ask:
     said_s = _deadline_s(headers)
     if said_s is not None:
         changes["deadline_s"] = said_s
+    if DEFER in headers:
+        changes |= _deferred(headers, ask)
     return msgspec.structs.replace(ask, **changes) if changes else ask
 
 
@@ -92,6 +99,18 @@ def _band(said: str) -> str:
     if said not in BANDS:
         raise BadRequest(f"The header '{BAND}' must be one of {', '.join(BANDS)}.", param=BAND)
     return said
+
+
+def _deferred(headers: Mapping[str, str], ask: Ask) -> dict[str, Any]:
+    """What it means that the answer can wait: what an SDK says of its own patience is about answers that cannot."""
+    found = _SPAN.fullmatch(headers[DEFER].strip())
+    defer_s = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0.0 < defer_s <= DEADLINE_MAX_S:
+        raise BadRequest(f"The header '{DEFER}' must be a time up to 24h, such as 90min or 8h.", param=DEFER)
+    if DEADLINE in headers:
+        raise BadRequest(f"The headers '{DEFER}' and '{DEADLINE}' exclude each other.", param=DEFER)
+    band = headers.get(BAND) or ask.band or BANDS[-1]
+    return {"defer_s": defer_s, "deadline_s": None, "band": band}
 
 
 def _deadline_s(headers: Mapping[str, str]) -> float | None:

@@ -64,6 +64,7 @@ def choose(method: str, path: str, query: str, headers: Mapping[str, str]) -> Ro
         _posted(method, rest)
         or _gemini_action(method, rest)
         or _response(method, rest)
+        or _request_energy(method, rest, segments, query, headers)
         or _models(method, rest, segments, query, headers)
         or Route(DIALECT_OF_FIRST.get(rest[0] if rest else "") or "", "unknown")
     )
@@ -180,6 +181,18 @@ def _response(method: str, rest: tuple[str, ...]) -> Route | None:
             return Route("openai", "response_cancel", id=rest[1])
         return Route("openai", "wrong_method", id=rest[1], allow="POST")
     return None
+
+
+def _request_energy(
+    method: str, rest: tuple[str, ...], segments: tuple[str, ...], query: str, headers: Mapping[str, str]
+) -> Route | None:
+    """The record of a request's energy; it is nobody's dialect, so errors take the shape that headers ask for."""
+    if len(rest) != 3 or rest[0] != "requests" or rest[2] != "energy":
+        return None
+    dialect = _shared_dialect(segments, query, headers)
+    if method in ("GET", "HEAD"):
+        return Route(dialect, "request_energy", id=rest[1])
+    return Route(dialect, "wrong_method", id=rest[1], allow="GET, HEAD")
 
 
 def _models(

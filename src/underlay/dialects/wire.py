@@ -24,9 +24,9 @@ class Route(Struct, frozen=True):
     ``dialect`` is always known, so that even a 404 is answered in the caller's own error shape. ``name`` is
     the thing asked for: ``chat``, ``completions``, ``embeddings``, ``models``, ``model``, ``responses``,
     ``response``, ``response_cancel``, ``response_input_tokens``, ``messages``, ``count_tokens``,
-    ``generate``, ``stream_generate``, ``embed``, ``batch_embed``, or ``unknown`` / ``wrong_method`` (with the
-    allowed method in ``allow``). ``model`` or ``id`` come from the path; ``query`` keeps the last value of
-    each parameter, without ``key`` (a credential).
+    ``generate``, ``stream_generate``, ``embed``, ``batch_embed``, ``request_energy``, or ``unknown`` /
+    ``wrong_method`` (with the allowed method in ``allow``). ``model`` or ``id`` come from the path; ``query``
+    keeps the last value of each parameter, without ``key`` (a credential).
     """
 
     dialect: str

@@ -25,7 +25,9 @@ def _account(account: AccountSettings) -> Account:
         scope=scope,  # type: ignore[arg-type]  # one of SCOPES
         name=name,
         limits=Limits(**account.limits.model_dump()),
-        budgets=tuple(Budget(budget.per, pico_usd(budget.usd), budget.tokens) for budget in account.budgets),
+        budgets=tuple(
+            Budget(budget.per, pico_usd(budget.usd), budget.tokens, budget.joules) for budget in account.budgets
+        ),
         weight=account.weight,
         band=account.band or "",
     )
@@ -64,8 +66,8 @@ def _within(account: AccountSettings, models: Collection[str], bands: Collection
     if account.tenant is None and "weight" in account.model_fields_set:
         yield Mistake(("weight",), "only tenants are weighed")
     for number, budget in enumerate(account.budgets):
-        if budget.usd is None and budget.tokens is None:
-            yield Mistake(("budgets", number), "say usd, tokens or both")
+        if budget.usd is None and budget.tokens is None and budget.joules is None:
+            yield Mistake(("budgets", number), "say usd, tokens, joules or several of them")
 
 
 def _names(account: AccountSettings) -> list[tuple[str, str]]:

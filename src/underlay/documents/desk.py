@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from underlay.documents.sections import Count, Seconds, Section, Share
+from underlay.domain.joules import JOULES_MAX, joules
 from underlay.domain.keys import Limits
-from underlay.domain.policy import Account, Band, DeskSettings, ModelPolicy
+from underlay.domain.policy import Account, Band, DeferralGoal, DeskSettings, ModelPolicy
 
 #: What 64 bits hold in pico-dollars, roughly; records and journals carry no more.
 USD_MAX = 9_000_000
+
+_NUMBER = re.compile(r"[-+.0-9e]+", re.IGNORECASE)
+
+
+def _joules(given: object) -> object:
+    return joules(given) if isinstance(given, str) and not _NUMBER.fullmatch(given) else given
+
+
+#: Joules as a plain number, or with a unit.
+Joules = Annotated[float, Field(gt=0, le=JOULES_MAX), BeforeValidator(_joules, json_schema_input_type=float | str)]
 
 
 class PriceSettings(Section):
@@ -33,12 +45,13 @@ class LimitSettings(Section):
 
 
 class BudgetSettings(Section):
-    """What an account may use in each period of the UTC calendar, in money, tokens or both."""
+    """What an account may use in each period of the UTC calendar, in money, tokens, joules or several of them."""
 
     usd: Annotated[Decimal, Field(gt=0, le=USD_MAX, decimal_places=12)] | None = Field(
         None, description="US dollars"
     )
     tokens: Count | None = Field(None, description="prompt and completion tokens")
+    joules: Joules | None = Field(None, description="what meters say it took, such as 500000, 500kJ or 1kWh")
     per: Literal["day", "week", "month", "total"] = Field(
         description="when it begins anew: at midnight, on Mondays, on the first, never"
     )
@@ -119,6 +132,17 @@ class DeskSection(Section):
         0.0, description="requests asked of a second replica while the first is late; 0: none"
     )
     drain_s: Seconds = Field(120, description="time streams may stay on a replica that is being drained")
+    deferral: DeferralGoal = Field(
+        "none",
+        description="what work that says it can wait (x-underlay-defer) is put off for: the carbon or the price"
+        " of its electricity, hour by hour, or both",
+    )
+    deferral_margin_s: Annotated[float, Field(ge=0)] = Field(
+        600, description="how long before it must begin such work begins at the latest"
+    )
+    carbon_usd_per_tonne: Annotated[float, Field(ge=0)] = Field(
+        80, description="deferral both: what a tonne of CO2e counts as; near what the EU's allowances cost"
+    )
     idempotency_s: Seconds = Field(86_400, description="how long an answer stands under its Idempotency-Key")
     idempotency_max: Count = Field(10_000, description="idempotency keys remembered")
 

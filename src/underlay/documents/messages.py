@@ -53,7 +53,7 @@ def message(found: Mapping[str, Any], known: list[str]) -> str:
         return "kind is missing"
     if kind in {"string_too_short", "too_short"}:
         return "must not be empty"
-    return "is missing" if kind == "missing" else str(found["msg"])
+    return "is missing" if kind == "missing" else str(found["msg"]).removeprefix("Value error, ")
 
 
 def shown(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from underlay.domain.energy import RequestEnergy
 from underlay.domain.prompt import ToolCall
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -77,10 +78,14 @@ class Opening(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """The last word on a request: tokens and what they cost (US dollars as an exact decimal string)."""
+    """The last word on a request: tokens and what they cost (US dollars as an exact decimal string).
+
+    ``energy`` is what is known of its joules by now; ``None`` where nothing is metered.
+    """
 
     usage: Usage
     cost_usd: str
+    energy: RequestEnergy | None = None
 
 
 class ModelCard(Struct, frozen=True):

@@ -10,16 +10,20 @@ from underlay.domain.figures import Figure
 class RequestEnergy(Struct, frozen=True):
     """The joules of a request, all its attempts together, and what they make in grams, millilitres and money.
 
-    ``joules`` is ``None`` while nothing of it is metered; ``provisional`` until the window of its end is closed.
+    ``joules`` is ``None`` while nothing of it is known; ``provisional`` until the window of its end is closed.
     ``uncertainty_joules`` is to either side, ``None`` if nobody knows; ``method`` measured, calibrated, modelled
     or assumed; ``accounts`` what of it was on which account; ``unmetered_s`` how long it ran while a meter was
     silent, which is in no joules.
 
+    Joules are those of the servers' meters, so that the ledger adds up to these. What feeds and cools the servers
+    is the account ``overhead``, on top: ``joules`` is the sum of all other accounts, and without a PUE there is no
+    such account. Grams, millilitres and money have it in them once, where it is known.
+
     ``carbon`` has ``location``, ``market`` and ``marginal``, of joules and of what cools and feeds them, and
     ``embodied`` apart from these; ``water`` has ``on_site`` and ``off_site``; ``cost`` what it cost us, in USD:
-    ``accelerator``, ``electricity``, ``overhead``; ``beside`` joules that no meter here counted or that are
-    nobody's (``network``, ``idle_provisioned``): told beside the sum, never in it. What nobody published or
-    stated is not there.
+    ``accelerator``, ``electricity``, ``overhead``; ``margin`` is the price charged less all three, ``None`` unless
+    all are known; ``beside`` joules that no meter here counted or that are nobody's (``network``,
+    ``idle_provisioned``): told beside the sum, never in it. What nobody published or stated is not there.
     """
 
     status: str
@@ -34,6 +38,7 @@ class RequestEnergy(Struct, frozen=True):
     water: dict[str, Figure] = {}
     cost: dict[str, Figure] = {}
     beside: dict[str, Figure] = {}
+    margin: Figure | None = None
 
 
 class Booked(Struct, frozen=True):

@@ -10,14 +10,16 @@ Period = Literal["day", "week", "month", "total"]
 
 
 class Budget(Struct, frozen=True):
-    """What may be used in each period, in money (pico-dollars) and in tokens; ``None`` is no bound.
+    """What may be used in each period, in money (pico-dollars), in tokens and in joules; ``None`` is no bound.
 
-    Periods are those of the calendar in UTC, weeks begin on Mondays, ``total`` never ends.
+    Joules are those that meters said requests took. Periods are those of the calendar in UTC, weeks begin on
+    Mondays, ``total`` never ends.
     """
 
     period: Period
     pico_usd: int | None = None
     tokens: int | None = None
+    joules: float | None = None
 
 
 class Limits(Struct, frozen=True):

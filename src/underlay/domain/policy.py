@@ -12,6 +12,9 @@ from msgspec import Struct
 from underlay.domain.keys import Budget, Limits
 from underlay.domain.money import Price
 
+#: What work that can wait is put off for: less carbon, a lower price of electricity, or less of both together.
+DeferralGoal = Literal["none", "carbon", "price", "both"]
+
 
 class ModelPolicy(Struct, frozen=True):
     """A model that callers may name: its context in tokens, its price, and whether it embeds.
@@ -73,6 +76,9 @@ class DeskSettings(Struct, frozen=True):
     ``eject_share_max`` of a model's replicas; one that comes back gets its full part after ``slow_start_s``.
     Starting requests afresh may add ``retry_share`` to the first attempts of any ten seconds, and hedges
     ``hedge_share`` (0: no hedging). ``drain_s`` is how long streams may stay on a replica that is drained.
+
+    Work that can wait: ``deferral`` says for what it is put off, ``deferral_margin_s`` how long before it must
+    begin it does at the latest; with ``both`` a tonne of carbon counts as ``carbon_usd_per_tonne``.
     """
 
     models: tuple[ModelPolicy, ...] = ()
@@ -104,6 +110,10 @@ class DeskSettings(Struct, frozen=True):
     retry_share: float = 0.2
     hedge_share: float = 0.0
     drain_s: float = 120.0
+    # work that can wait
+    deferral: DeferralGoal = "none"
+    deferral_margin_s: float = 600.0
+    carbon_usd_per_tonne: float = 80.0
     # requests sent twice
     idempotency_s: float = 86_400.0
     idempotency_max: int = 10_000

@@ -111,7 +111,8 @@ class Ask(Struct, frozen=True):
 
     ``ignored`` lists documented fields that have no effect here (the journey reports them), ``deadline_s``
     is how long the caller will wait, ``previous`` names an earlier stored response to continue (Responses
-    API), and ``extras`` carries what only the dialect itself must remember until it writes the reply.
+    API), ``defer_s`` is how long the whole answer may take where it can wait for a better hour (none: it cannot),
+    and ``extras`` carries what only the dialect itself must remember until it writes the reply.
 
     ``session`` is what the caller calls the conversation, if it names it. ``band`` is the class of urgency that
     was asked for (empty: none in particular), and once the desk has let the request in, the one it was given.
@@ -121,6 +122,7 @@ class Ask(Struct, frozen=True):
     stream: bool = False
     ignored: tuple[str, ...] = ()
     deadline_s: float | None = None
+    defer_s: float | None = None
     previous: str | None = None
     store: bool = False
     session: str = ""

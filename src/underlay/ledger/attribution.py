@@ -6,7 +6,8 @@
   weighs them at, so the window closes by construction; that proves nothing of fairness, which is why the rescale
   factor is published. A step across an edge counts by the part of its time that lies within. By its purpose a
   work's share is booked on ``busy``, ``scheduler_waste`` (computed a second time after a preemption: nobody is
-  charged twice), ``failed_attempts`` or ``abandoned_streams``; each entry says whose work it was.
+  charged twice), ``failed_attempts``, ``abandoned_streams`` or ``warming`` (caches filled before anybody asks);
+  each entry says whose work it was.
 * ``unexplained``: metered while nothing ran, beyond idle power. A lagging counter puts some there; much of it
   means that somebody else uses the device or that idle power is wrong.
 
@@ -33,17 +34,18 @@ from underlay.ledger.step_energy import Coefficients, StepModel, Sums, sums_of
 from underlay.ledger.steps import Purpose, Step, busy_s
 
 Account = Literal[
-    "busy", "idle_provisioned", "scheduler_waste", "failed_attempts", "abandoned_streams", "unexplained"
-]
+    "busy", "idle_provisioned", "scheduler_waste", "failed_attempts", "abandoned_streams", "warming", "unexplained"
+]  # fmt: skip
 
 DEVICE_ACCOUNTS: tuple[Account, ...] = (
-    "busy", "idle_provisioned", "scheduler_waste", "failed_attempts", "abandoned_streams", "unexplained"
+    "busy", "idle_provisioned", "scheduler_waste", "failed_attempts", "abandoned_streams", "warming", "unexplained"
 )  # fmt: skip
 ACCOUNT_OF: Mapping[Purpose, Account] = {
     "answer": "busy",
     "recompute": "scheduler_waste",
     "failed": "failed_attempts",
     "abandoned": "abandoned_streams",
+    "warming": "warming",
 }
 #: How far sums may be apart, relative to the meter.
 CLOSES = 1e-9

@@ -1,4 +1,4 @@
-"""What did a window, and each request in it, cost us, and what is left of what was charged for it?
+"""What did a window, and each request in it, cost us?
 
     accelerator   price of an accelerator-hour times accelerators times the window, used or not
     electricity   joules of the server at the tariff
@@ -18,10 +18,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from underlay.domain.answer import Usage
 from underlay.domain.figures import JOULES_KWH, Figure
-from underlay.domain.money import PICO_PER_USD, Price
-from underlay.ledger.attribution import Entry, WindowAccounts
+from underlay.domain.money import PICO_PER_USD
+from underlay.ledger.attribution import ACCOUNT_OF, Entry, WindowAccounts
 from underlay.ledger.node import NodeAccounts
 from underlay.physics.prices import hour_prices
 
@@ -44,33 +43,6 @@ class Cost(Struct, frozen=True, omit_defaults=True):
     accelerator_pico_usd: int | None = None
     electricity_pico_usd: int | None = None
     overhead_pico_usd: int | None = None
-
-    @property
-    def known_pico_usd(self) -> int:
-        """The sum of what is known; ``complete`` says whether that is all."""
-        return sum(part for part in self._parts if part is not None)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every part is known."""
-        return None not in self._parts
-
-    @property
-    def _parts(self) -> tuple[int | None, int | None, int | None]:
-        return self.accelerator_pico_usd, self.electricity_pico_usd, self.overhead_pico_usd
-
-
-class Margin(Struct, frozen=True):
-    """What was charged for a request, what it cost, and whether all of the cost is known."""
-
-    revenue_pico_usd: int
-    cost_pico_usd: int
-    complete: bool
-
-    @property
-    def margin_pico_usd(self) -> int:
-        """What is left; below 0 where it cost more. An upper bound unless ``complete``."""
-        return self.revenue_pico_usd - self.cost_pico_usd
 
 
 def listed(accelerator: str) -> Figure | None:
@@ -113,13 +85,12 @@ def window_costs(window: WindowAccounts | NodeAccounts, accelerators: int, rates
     return costs
 
 
-def margin(price: Price, usage: Usage, costs: Sequence[Cost]) -> Margin:
-    """What a request brought in by its tariff, against all its costs over all windows."""
-    return Margin(
-        price.cost_pico_usd(usage),
-        sum(cost.known_pico_usd for cost in costs),
-        complete=all(cost.complete for cost in costs),
-    )
+def accelerator_hours(device: WindowAccounts, accelerators: int) -> list[float]:
+    """Hours of accelerators by entry, as their hire is divided: a window's are theirs times its length."""
+    weights = _time_weights(device)
+    weighed = sum(weights)
+    hours = accelerators * (device.end_s - device.begin_s) / 3600.0
+    return [hours * (weight / weighed) if weighed > 0.0 else 0.0 for weight in weights]
 
 
 def split(amount: int, weights: Sequence[float]) -> list[int]:
@@ -155,9 +126,10 @@ def _electricity(entries: Sequence[Entry], rates: CostRates) -> list[int | None]
 
 def _time_weights(device: WindowAccounts) -> list[float]:
     """Seconds of the window by entry: idle time, and busy time as the busy joules."""
-    busy = [entry.joules if entry.request else 0.0 for entry in device.entries]
+    worked = [entry.account in ACCOUNT_OF.values() for entry in device.entries]
+    busy = [entry.joules if works else 0.0 for entry, works in zip(device.entries, worked, strict=True)]
     if sum(busy) <= 0.0:
-        busy = [float(bool(entry.request)) for entry in device.entries]
+        busy = [float(works) for works in worked]
     busy_j = sum(busy)
     idle_s = device.end_s - device.begin_s - device.busy_s
     return [

@@ -76,6 +76,11 @@ class DeviceLedger:
         """The step model as of now."""
         return self._steps.known
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether any window has taught it anything."""
+        return self._steps.learnt > 0.0
+
     def close(self, window: Window, steps: Sequence[Step]) -> WindowAccounts:
         """The accounts of the next window, checked. Steps that go on beyond it belong to the next as well.
 

@@ -9,7 +9,8 @@ hold for their electricity only; so that view is what an owner states.
     carbon = IT·PUE·grid       water off site = IT·PUE·litres of generation       water on site = IT·WUE
 
 PUE is applied once, here: energy that has it already is refused. (EcoLogits' formula takes facility energy times
-PUE.) Where nobody published a PUE, what needs one is None.
+PUE.) Where nobody published a PUE, carbon and off-site water are of the servers' own electricity: a lower bound,
+and the boundary of each figure says so (``FEEDER`` is what it begins with where a PUE is in it).
 
 Embodied carbon is told apart and is no reason to send a request anywhere: it was emitted when the machine was
 made. Refused here: curves over the day (``physics/grid.py`` has those; a rate is of its moment).
@@ -27,7 +28,10 @@ from underlay.domain.figures import JOULES_KWH, Figure, Method
 from underlay.physics import embodied, grid
 from underlay.physics.tables import rows
 
-_FEEDER = "facility, "
+#: How the boundary of a figure begins that has what feeds and cools the servers in it.
+FEEDER = "facility, "
+#: And how it ends where nobody published how much that is.
+WITHOUT_PUE = ", without power and cooling: no PUE is known"
 #: How sources of the tables name the edition that was read.
 _COMMIT = pattern(r"\b(?=[a-f]*\d)[0-9a-f]{7}\b")
 
@@ -59,7 +63,10 @@ def footprint(it: Figure, rates: SiteRates) -> Footprint:
         raise ValueError(
             f"A footprint takes joules of IT, as it applies PUE itself; got {it.unit}, {it.boundary!r}."
         )
-    fed = None if rates.pue is None else it.by(rates.pue, unit="J", boundary=_FEEDER + it.boundary)
+    if rates.pue is None:
+        fed = it.times(1.0, boundary=it.boundary + WITHOUT_PUE)
+    else:
+        fed = it.by(rates.pue, unit="J", boundary=FEEDER + it.boundary)
     return Footprint(
         carbon_location=_times(fed, rates.carbon_location, "gCO2e", 1.0),
         carbon_market=_times(fed, rates.carbon_market, "gCO2e", 1.0),
@@ -112,10 +119,8 @@ def embodied_carbon(accelerator: str, hours: float) -> Figure | None:
     return Figure(found.grams * hours, "gCO2e", "modelled", "", boundary, off, found.source)
 
 
-def _times(energy: Figure | None, rate: Figure | None, unit: str, scale: float) -> Figure | None:
-    if energy is None or rate is None:
-        return None
-    return energy.by(rate, unit=unit, scale=scale / JOULES_KWH)
+def _times(energy: Figure, rate: Figure | None, unit: str, scale: float) -> Figure | None:
+    return None if rate is None else energy.by(rate, unit=unit, scale=scale / JOULES_KWH)
 
 
 def _water(code: str) -> Figure:

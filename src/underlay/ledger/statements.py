@@ -87,10 +87,11 @@ class _Line:
 class _Lines:
     """All that is known of one request that is not settled."""
 
-    __slots__ = ("by_account", "idle_j", "until_s", "windows")
+    __slots__ = ("by_account", "idle_j", "tokens", "until_s", "windows")
 
     def __init__(self) -> None:
         self.by_account: dict[tuple[str, str], _Line] = {}
+        self.tokens = 0.0
         self.idle_j = 0.0
         self.windows = 0
         self.until_s = float("-inf")
@@ -120,6 +121,11 @@ class Statements:
     def provisional(self, request: str) -> Statement:
         """What is known so far."""
         return _statement(request, self._open.get(request) or _Lines(), "provisional", "answered")
+
+    def booked_tokens(self, request: str) -> float:
+        """The tokens, read and decoded, that its accounts are for so far; a step counts by its booked share."""
+        lines = self._open.get(request)
+        return 0.0 if lines is None else lines.tokens
 
     def settle(self, request: str, ending: Ending) -> Statement:
         """The last word; call it when the window of its end is closed. What comes after it would open it anew."""
@@ -161,6 +167,7 @@ class Statements:
         if end_s > lines.until_s:
             lines.windows += 1
             lines.until_s = end_s
+        lines.tokens += entry.tokens
         line = lines.by_account.get((entry.account, meter))
         if line is None:
             line = lines.by_account[entry.account, meter] = _Line()

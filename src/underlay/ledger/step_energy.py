@@ -114,6 +114,11 @@ class StepEnergy:
         """The model as of now: calibrated once it learnt from more windows than the prior counts for."""
         return self._known
 
+    @property
+    def learnt(self) -> float:
+        """From how many windows it knows what it knows, faded ones by what is left of them."""
+        return self._learnt
+
     def learn(self, sums: Sums, busy_j: float, uncertainty_j: float = 0.0) -> float | None:
         """Learn from a window; returns its rescale factor by what was known before, None if nothing was expected.
 

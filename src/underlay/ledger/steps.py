@@ -33,8 +33,9 @@ from underlay.physics.step_time import attention_pairs
 from underlay.physics.tables import rows
 
 #: Why a work was done. ``recompute``: a second time, after a preemption; ``failed`` and ``abandoned``: for an
-#: attempt that failed, or a caller who had left, where that is known when the window is closed.
-Purpose = Literal["answer", "recompute", "failed", "abandoned"]
+#: attempt that failed, or a caller who had left, where that is known when the window is closed; ``warming``: to
+#: fill a cache before anybody asks, for nobody's request.
+Purpose = Literal["answer", "recompute", "failed", "abandoned", "warming"]
 
 
 class Work(Struct, frozen=True, omit_defaults=True):
@@ -101,6 +102,11 @@ class TokenCosts(NamedTuple):
         return self.kv_token_bytes_beyond_window * context_tokens + within * min(context_tokens, self.window_tokens)
 
 
+#: For a model outside the catalogue: a dense one of a thousand million parameters. Assumed; as a step model learns
+#: its level from the meter, only how reading a token compares with decoding one hangs on it.
+ANY_COSTS = TokenCosts(2e9, 2e5, 5e4, 5e4)
+
+
 class Counted(NamedTuple):
     """What an engine without a step log says of one request since it was last asked.
 
@@ -123,6 +129,12 @@ def token_costs(of: catalogue.Model) -> TokenCosts:
         kv_token_bytes_beyond_window=of.kv_token_bytes_beyond_window or of.kv_token_bytes,
         window_tokens=windows().get(of.id, 0),
     )
+
+
+def costs_of(model: str) -> TokenCosts:
+    """The costs of a model by its name in the catalogue, or those of any other."""
+    known = catalogue.models()
+    return token_costs(known[model]) if model in known else ANY_COSTS
 
 
 def coarse_step(

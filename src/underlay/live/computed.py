@@ -1,6 +1,7 @@
 """What one attempt had an engine compute: counters that whoever shares out joules looks at now and then.
 
-Only attempts that were heard are noted: what an engine did before it said anything, nobody told.
+An attempt that was never heard is noted when it ends, with that moment for its first word: how far the engine had
+read by then nobody told.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from underlay.control.effects import (
 )
 from underlay.control.events import AnyEvent, Probed, Tick
 from underlay.domain.answer import Usage
+from underlay.domain.energy import RequestEnergy
 from underlay.domain.policy import DeskSettings
 from underlay.domain.views import Journey
 from underlay.live.computed import Computed
@@ -51,12 +52,15 @@ log = structlog.get_logger("underlay.driver")
 class Performer(Protocol):
     """Who performs the effects that concern one ticket. Each is performed once, in the desk's order.
 
-    ``computed`` are its attempts that were heard.
+    ``computed`` are its attempts that were heard, ``unheard`` those that ended before they were;
+    ``guessed_tokens`` are the desk's for its prompt.
     """
 
     ticket: str
     model: str
     computed: list[Computed]
+    unheard: list[Computed]
+    guessed_tokens: int
 
     def admitted(self, effect: Admitted) -> None:
         """Note who asks."""
@@ -94,6 +98,9 @@ class Performer(Protocol):
     def unheard_since(self) -> float | None:
         """Tell since when an engine works on it that has said nothing yet, if one does."""
 
+    def carried_bytes(self) -> int:
+        """Tell how many bytes of request and reply went between the caller and us."""
+
     def abandon(self) -> None:
         """Drop the caller's connection after a defect of ours; ``ClientGone`` follows from that."""
 
@@ -103,8 +110,10 @@ class Driver:
 
     ``on_journey`` hears of every request that is over; ``on_refused`` of a replica where nobody listens;
     ``on_silent`` of one that has streams open and says nothing; ``on_drained`` of one on which nothing runs any
-    more and nothing will; ``on_left`` of an exchange that is over, before ``on_journey``. ``salt`` makes of a
-    tenant's name what keeps its prompts apart in engines' caches.
+    more and nothing will; ``on_left`` of an exchange that is over, before ``on_journey``; ``on_warms`` and
+    ``on_warmed`` of a replica of a model that begins to fill a cache for nobody's request, and has read so many
+    tokens. ``energy_of`` tells what is known of the joules of an open exchange: at once, from memory, without
+    fail. ``salt`` makes of a tenant's name what keeps its prompts apart in engines' caches.
     """
 
     def __init__(
@@ -128,6 +137,9 @@ class Driver:
         self.on_drained: Callable[[str], None] = lambda _: None
         self.on_silent: OnSilent = lambda _name, _silent: None
         self.on_left: Callable[[Performer], None] = lambda _: None
+        self.on_warms: Callable[[str, str], None] = lambda _model, _replica: None
+        self.on_warmed: Callable[[str, str, int], None] = lambda _model, _replica, _tokens: None
+        self.energy_of: Callable[[Performer], RequestEnergy | None] = lambda _: None
         self.slots = Slots()
         self.salt: Callable[[str], str] = lambda tenant: tenant
         self._silence = Silence(time.monotonic, self.load, self._silent)
@@ -270,6 +282,11 @@ class Driver:
         """How many strands are leased on a replica."""
         known = self.desk.replicas.get(replica)
         return known.load if known is not None else 0
+
+    def guessed_tokens(self, ticket: str) -> int:
+        """How many tokens the desk takes a prompt to have, while it is open."""
+        known = self.desk.tickets.get(ticket)
+        return known.prompt_tokens if known is not None else 0
 
     def queue_place(self, ticket: str) -> int | None:
         """The place in line of a request that waits, from 1."""

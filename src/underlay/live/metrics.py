@@ -198,7 +198,7 @@ class _Accounts(Collector):
         self._accounts = accounts
 
     def collect(self) -> Iterator[Metric]:
-        """Tell joules by account and method, those of open requests, and the time that nobody metered."""
+        """Tell joules by account and method, what they made, and what is not settled or was not metered."""
         labels = ["account", "method"]
         joules = CounterMetricFamily("underlay_energy_account_joules", "Whose joules they were", labels=labels)
         for (account, method), value in sorted(self._accounts.totals().items()):
@@ -210,3 +210,25 @@ class _Accounts(Collector):
         yield CounterMetricFamily(
             "underlay_energy_unmetered_seconds", "The host was not metered", value=self._accounts.gap_s
         )
+        yield from self._made()
+
+    def _made(self) -> Iterator[Metric]:
+        """Grams, millilitres and money by model, under no name what is no request's; and the model's error."""
+        sums = self._accounts.sums
+        yield CounterMetricFamily("underlay_energy_metered_joules", "Counted for the host", value=sums.metered_j)
+        yield CounterMetricFamily(
+            "underlay_energy_overhead_joules", "Power and cooling, on top of the meters", value=sums.overhead_j
+        )
+        grams = CounterMetricFamily("underlay_carbon_grams", "CO2e by location", labels=["model"])
+        for model, value in sorted(sums.grams.items()):
+            grams.add_metric([model], value)
+        water = CounterMetricFamily("underlay_water_millilitres", "Water by place", labels=["model", "place"])
+        for names, value in sorted(sums.millilitres.items()):
+            water.add_metric(names, value)
+        usd = CounterMetricFamily("underlay_infrastructure_usd", "What it cost us", labels=["model", "part"])
+        for names, value in sorted(sums.usd.items()):
+            usd.add_metric(names, value)
+        yield from (grams, water, usd)
+        if sums.rescale is not None:
+            help_text = "Busy joules of the last window, metered over modelled: the error of the step model"
+            yield GaugeMetricFamily("underlay_energy_model_ratio", help_text, value=sums.rescale)

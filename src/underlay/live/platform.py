@@ -26,14 +26,14 @@ import uvicorn
 import uvloop
 
 from underlay import __version__
-from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen
+from underlay.control.events import EnergySettled, KeyChanged, ReplicaLost, ReplicaSeen
 from underlay.documents import desk as desk_sections
 from underlay.domain.answer import ModelCard
 from underlay.domain.keys import Key
 from underlay.domain.money import Price
 from underlay.domain.policy import DeskSettings, ModelPolicy
 from underlay.domain.views import Journey, PlatformRow
-from underlay.live import accounts, journal_file, keyring, locate, logs, spent
+from underlay.live import accounts, grid_hours, journal_file, keyring, locate, logs, power_caps, spent
 from underlay.live.driver import Driver
 from underlay.live.engines import adapter_for, template_of
 from underlay.live.fleet.process import ProcessFleet
@@ -113,6 +113,7 @@ class Platform:
         self._tasks: list[asyncio.Task[None]] = []
         self._warming: set[asyncio.Task[None]] = set()
         self._energy: EnergyAccounts | None = None
+        self._power_caps: power_caps.PowerCaps | None = None
         self._session_secret = ""
         self._session_until = 0.0
         self._session_lock = threading.Lock()
@@ -160,6 +161,9 @@ class Platform:
         self._tell_keys()
         for event in spent.spent(self.store, self.store.keys(), decided_by, self.driver.now()):
             self.driver.submit(event)
+        grid = grid_hours.seen(settings, self.driver.now())
+        if grid is not None:
+            self.driver.submit(grid)
         self.fleet = ProcessFleet(settings.models, self.data_dir, on_seen=self._seen, on_lost=self._lost)
         self.driver.on_refused = self._refused
         self.driver.on_silent = self.fleet.suspect
@@ -184,6 +188,7 @@ class Platform:
             self.views.ready,
             lambda: self._origins,
             digests,
+            self.views.journey,
         )
 
     async def _serve(self, announce: Announce, progress: Progress) -> None:
@@ -201,6 +206,7 @@ class Platform:
         self._tasks = [asyncio.create_task(self._watch_keys()), asyncio.create_task(self._mark_journal())]
         self._tasks.append(asyncio.create_task(self._start_fleet(announce, progress)))
         self._tasks.append(asyncio.create_task(self._start_meters()))
+        self._tasks.append(asyncio.create_task(self._cap_power()))
         _calm_collector()
         await self._stopping.wait()
 
@@ -227,7 +233,8 @@ class Platform:
         self.sampler.start(found.meters)
         log.info("meters", found=[meter.id for meter in found.meters], host=found.host_message)
         if not found.meters:
-            log.warning("no energy is told", why="nothing here is metered")
+            effect = "budgets in joules bound nothing"
+            log.warning("no energy is told", why="nothing here is metered", effect=effect)
             return
         await self._account(found)
 
@@ -236,21 +243,52 @@ class Platform:
         # What it takes (numpy) is loaded once there is a meter, beside the loop.
         accounting = await asyncio.to_thread(importlib.import_module, "underlay.live.energy.start")
         driver = self.driver
-        energy = accounting.start(found, self.sampler, driver, self.settings, self._settled)
+        hearers = accounting.Hearers(self._settled, self.writer.submit_energy)
+        energy = accounting.start(found, self.sampler, driver, self.settings, hearers, self._engine_pids)
         if energy is None:
             log.info("no energy is told", why="the meters see none of the engines")
             return
         self._energy = energy
         self.views.energy = energy
         self.metrics.add_energy(energy)
-        driver.on_left = energy.left
+        driver.on_left, driver.on_warms, driver.on_warmed = energy.left, energy.warms, energy.warmed
+        driver.energy_of = energy.so_far
         await energy.run()
 
     def _settled(self, journey: Journey) -> None:
-        """The joules of a request are known: keep its journey with them."""
+        """The joules of a request are known: keep its journey with them, and let them count against budgets."""
         self.views.settle(journey)
-        if journey.key_id:
-            self.writer.submit_journey(journey)
+        if not journey.key_id:
+            return
+        self.writer.submit_journey(journey)
+        energy = journey.energy
+        if energy is not None and energy.joules is not None:
+            self.driver.submit(
+                EnergySettled(
+                    at=self.driver.now(),
+                    ticket=journey.id,
+                    key_id=journey.key_id,
+                    tenant=journey.tenant,
+                    model=journey.model,
+                    joules=energy.joules,
+                    accounts=energy.accounts,
+                    usage=journey.usage,
+                )
+            )
+
+    async def _cap_power(self) -> None:
+        """Hold what accelerators draw as low as the service allows, if that is wanted and can be done."""
+        settings, driver = self.settings.power_caps, self.driver
+        seen = power_caps.Seen(self.settings.site.name, self.sampler.windows, driver.desk.waiting, driver.clock)
+        try:
+            caps = await power_caps.begin(self.data_dir, settings, seen)
+        except Exception:  # watts are not worth an answer
+            log.exception("no power caps")
+            return
+        if caps is not None:
+            self._power_caps = caps
+            self.metrics.registry.register(caps)
+            await caps.run()
 
     def _engine_pids(self) -> list[int]:
         """Processes of the engines that run here; called from a meter's thread."""
@@ -327,6 +365,8 @@ class Platform:
         self.metrics.count(journey)
         if self._energy is not None:
             self._energy.over(journey)
+        if self._power_caps is not None:
+            self._power_caps.over(journey)
         log.info(
             "request",
             request_id=journey.id,
@@ -416,6 +456,8 @@ class Platform:
         locate.remove(self.data_dir)
         self.gateway.stop_accepting()
         await self._drain(progress)
+        if self._energy is not None:
+            await self._finish_energy(self._energy)
         tasks = [*self._tasks, *self._warming]
         for task in tasks:
             task.cancel()
@@ -429,6 +471,13 @@ class Platform:
         self.driver.close()
         self.journal.close()
         self._mark()
+
+    async def _finish_energy(self, energy: EnergyAccounts) -> None:
+        """Book what was metered up to now; the engines still run, and the store still takes it."""
+        try:
+            await energy.finish()
+        except Exception:  # joules may not keep the platform from stopping
+            log.exception("the last joules cannot be accounted for", effect="requests of now stay provisional")
 
     async def _drain(self, progress: Progress) -> None:
         """Let open streams finish; cut what is left when the time is over or someone is in a hurry."""

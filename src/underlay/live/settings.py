@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from underlay.control.power_caps import FLOOR_SHARE
 from underlay.documents.desk import AccountSettings, DeskSection, LimitSettings, PriceSettings
 from underlay.documents.sections import Count, Seconds, Section
 
@@ -117,6 +118,22 @@ class MeterSettings(Section):
     redfish: RedfishSettings = RedfishSettings()
 
 
+class PowerCapSettings(Section):
+    """Caps on what NVIDIA accelerators draw, as tight as the service allows; needs root, and meters.nvml."""
+
+    mode: Literal["off", "slo"] = Field(
+        "off", description="slo: tighten while times are well within their objectives, give up when they are not"
+    )
+    slo_ttft_s: Seconds = Field(2.0, description="99 % of first tokens come sooner")
+    slo_tpot_ms: Annotated[float, Field(gt=0)] = Field(
+        100.0, description="99 % of answers take less for each token after it, on average (ITL)"
+    )
+    floor_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        FLOOR_SHARE, description="never less than this share of the limit that was set before"
+    )
+    every_s: Annotated[float, Field(ge=1)] = Field(10.0, description="time between two plans")
+
+
 class SiteSettings(Section):
     """Where this machine stands and what it costs: what grams, millilitres and money are reckoned from.
 
@@ -175,5 +192,6 @@ class Settings(Section):
     accounts: tuple[AccountSettings, ...] = Field((), description="limits and budgets of tenants, users and models")
     desk: DeskSection = DeskSection()
     meters: MeterSettings = MeterSettings()
+    power_caps: PowerCapSettings = PowerCapSettings()
     site: SiteSettings = SiteSettings()
     log: LogSettings = LogSettings()

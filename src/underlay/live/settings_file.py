@@ -16,7 +16,7 @@ import pydantic
 from underlay.documents import shapes
 from underlay.documents.draft import Draft
 from underlay.documents.findings import DocumentError, Source, Steps, dotted, nearest
-from underlay.live import accounts, locate
+from underlay.live import accounts, grid_hours, locate, site_names
 from underlay.live.settings import Settings
 
 PREFIX = "UNDERLAY_"
@@ -94,7 +94,12 @@ class _Draft(Draft[Settings]):
         """The settings, or every finding."""
         settings = self.validated()
         if settings is not None:
-            self.findings += [self.finding(mistake) for mistake in accounts.mistakes(settings)]
+            mistaken = (
+                *accounts.mistakes(settings),
+                *site_names.mistakes(settings.site),
+                *grid_hours.mistakes(settings),
+            )
+            self.findings += [self.finding(mistake) for mistake in mistaken]
         if settings is None or self.findings:
             raise SettingsError(self.findings)
         # Paths that were written are absolute by now; the default one is not.

@@ -21,10 +21,11 @@ _MOST = 2**63 - 1
 
 
 class Used(Struct):
-    """What was used in one period: pico-dollars and tokens."""
+    """What was used in one period: pico-dollars, tokens, and joules as far as meters told."""
 
     pico_usd: int = 0
     tokens: int = 0
+    joules: float = 0.0
 
 
 #: By scope (key, user, tenant, model), name and period; who used nothing has no entry.
@@ -44,7 +45,14 @@ def spent(store: Store, keys: Iterable[Key], settings: DeskSettings, at: float) 
     use = used(store, keys, {period for _, _, period in wanted}, at)
     return [
         BudgetSpent(
-            at, scope, name, period, period_start(period, at), min(_MOST, found.pico_usd), min(_MOST, found.tokens)
+            at,
+            scope,
+            name,
+            period,
+            period_start(period, at),
+            min(_MOST, found.pico_usd),
+            min(_MOST, found.tokens),
+            found.joules,
         )
         for scope, name, period in dict.fromkeys(wanted)
         if (found := use.get((scope, name, period))) is not None
@@ -62,6 +70,7 @@ def used(store: Store, keys: Iterable[Key], periods: Iterable[Period], at: float
                 found = use.setdefault((scope, name, period), Used())
                 found.pico_usd += row.pico_usd
                 found.tokens += row.tokens
+                found.joules += row.joules
     return use
 
 

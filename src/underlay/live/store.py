@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -21,13 +21,13 @@ from msgspec import Struct
 from underlay.domain.answer import Usage
 from underlay.domain.keys import Budget, Key, Limits
 from underlay.domain.views import Journey, LedgerRow
-from underlay.live import locate
-from underlay.live.store_schema import HALF, migrate
+from underlay.live import locate, store_sums
+from underlay.live.store_energy_sums import EnergyLedger, EnergySum, energy_ledger, energy_sums
+from underlay.live.store_schema import HALF, MICRO, migrate
+from underlay.live.store_sums import PERIOD, Group, LedgerSum
 
 STORE_NAME = "underlay.db"
 BUSY_S = 5.0
-
-Group = Literal["tenant", "key", "model", "day"]
 
 _KEY_COLUMNS = (
     "id, digest, tenant, name, prefix, models, limits, created_s, expires_s, revoked_s, replaced_by,"
@@ -37,31 +37,17 @@ CHARGE_COLUMNS = (
     "request_id, at_s, tenant, key_id, model, outcome,"
     " prompt_tokens, cached_tokens, completion_tokens, cost_pico_usd"
 )
-_GROUP_COLUMN: dict[Group, str] = {
-    "tenant": "tenant",
-    "key": "key_id",
-    "model": "model",
-    "day": "strftime('%Y-%m-%d', at_s, 'unixepoch')",
-}
 
 
 class Spent(Struct, frozen=True):
-    """What a key of a tenant used of a model."""
+    """What a key of a tenant used of a model; ``joules`` of what is settled, by the meters."""
 
     key_id: str
     tenant: str
     model: str
     tokens: int
     pico_usd: int
-
-
-class LedgerSum(Struct, frozen=True):
-    """Charges added up. ``group`` is the tenant, key, model or UTC day; empty for the sum of all."""
-
-    group: str
-    requests: int
-    usage: Usage
-    cost_pico_usd: int
+    joules: float = 0.0
 
 
 def store_path(data_dir: Path) -> Path:
@@ -125,11 +111,22 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All of a ``with`` block's reading and writing at once, or none of it."""
+        with self._within("BEGIN IMMEDIATE"):
+            yield
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A ``with`` block reads one state of the file, while others go on writing."""
+        with self._within("BEGIN"):
+            yield
+
+    @contextlib.contextmanager
+    def _within(self, begin: str) -> Iterator[None]:
         with self._lock:
             if self._connection.in_transaction:
                 yield
                 return
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
                 yield
                 self._connection.execute("COMMIT")
@@ -239,7 +236,7 @@ class Store:
     ) -> list[LedgerRow]:
         """Charges from ``since_s`` until before ``until_s`` (Unix time), newest first."""
         rows = self._rows(
-            f"SELECT {CHARGE_COLUMNS} FROM charges WHERE {_PERIOD} AND (?3 IS NULL OR tenant = ?3)"  # noqa: S608
+            f"SELECT {CHARGE_COLUMNS} FROM charges WHERE {PERIOD} AND (?3 IS NULL OR tenant = ?3)"  # noqa: S608
             " ORDER BY at_s DESC, request_id DESC LIMIT ?4",
             since_s,
             until_s,
@@ -251,28 +248,40 @@ class Store:
     def ledger_sums(
         self, by: Group, *, since_s: float | None = None, until_s: float | None = None
     ) -> list[LedgerSum]:
-        """Charges added up by tenant, key, model or UTC day, in the order of their names."""
-        rows = self._rows(
-            f"SELECT {_GROUP_COLUMN[by]} AS grouped, {_SUMS} FROM charges WHERE {_PERIOD}"  # noqa: S608
-            " GROUP BY grouped ORDER BY grouped",
-            since_s,
-            until_s,
-        )
-        return [_sum(row) for row in rows]
+        """Charges added up by tenant, key, model, region or UTC day, in the order of their names."""
+        return store_sums.ledger_sums(self._rows, by, since_s, until_s)
 
     def totals(self, *, since_s: float | None = None, until_s: float | None = None) -> LedgerSum:
         """All charges of a period added up."""
-        return _sum(self._rows(f"SELECT '', {_SUMS} FROM charges WHERE {_PERIOD}", since_s, until_s)[0])  # noqa: S608
+        return store_sums.totals(self._rows, since_s, until_s)
+
+    def energy_ledger(
+        self, by: Group, *, since_s: float | None = None, until_s: float | None = None, running: bool = True
+    ) -> EnergyLedger:
+        """Whose the joules of a period were; ``running``: whether a platform may still settle what is open."""
+        with self.snapshot():
+            return energy_ledger(self._rows, by, since_s, until_s, running=running)
+
+    def energy_by_request(self, since_s: float) -> dict[str, EnergySum]:
+        """What each metered request took that arrived at ``since_s`` or later, by its id."""
+        return {one.group: one for one in energy_sums(self._rows, "request_id", since_s, None)}
 
     def spent_since(self, since_s: float) -> list[Spent]:
-        """What was used from the UTC day that begins at ``since_s`` on; requests that failed cost nothing."""
+        """What was used from the UTC day that begins at ``since_s`` on.
+
+        Requests that failed cost no tokens and no money; the joules that they took are theirs.
+        """
         rows = self._rows(
-            "SELECT key_id, tenant, model, sum(tokens), sum(cost_high), sum(cost_low) FROM spent_by_day"
-            " WHERE day >= ? GROUP BY key_id, tenant, model",
+            "SELECT key_id, tenant, model, sum(tokens), sum(high), sum(low), sum(microjoules) FROM ("
+            "SELECT key_id, tenant, model, tokens, cost_high AS high, cost_low AS low, 0 AS microjoules"
+            " FROM spent_by_day WHERE day >= ?1"
+            " UNION ALL SELECT key_id, tenant, model, 0, 0, 0, microjoules FROM joules_by_day WHERE day >= ?1"
+            ") GROUP BY key_id, tenant, model",
             int(since_s // 86_400),
         )
         return [
-            Spent(key, tenant, model, tokens, high * HALF + low) for key, tenant, model, tokens, high, low in rows
+            Spent(key, tenant, model, tokens, high * HALF + low, microjoules / MICRO)
+            for key, tenant, model, tokens, high, low, microjoules in rows
         ]
 
     # journal
@@ -285,14 +294,6 @@ class Store:
         """A journal segment was deleted."""
         with self.transaction():
             self._connection.execute("DELETE FROM journal_marks WHERE segment = ?", (segment,))
-
-
-_PERIOD = "(?1 IS NULL OR at_s >= ?1) AND (?2 IS NULL OR at_s < ?2)"
-_SUMS = (
-    "count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0),"
-    f" coalesce(sum(completion_tokens), 0), coalesce(sum(cost_pico_usd / {HALF}), 0),"
-    f" coalesce(sum(cost_pico_usd % {HALF}), 0)"
-)
 
 
 def _key(row: tuple[Any, ...]) -> Key:
@@ -325,11 +326,6 @@ def _charge(row: tuple[Any, ...]) -> LedgerRow:
         usage=Usage(prompt_tokens=row[6], cached_tokens=row[7], completion_tokens=row[8]),
         cost_pico_usd=row[9],
     )
-
-
-def _sum(row: tuple[Any, ...]) -> LedgerSum:
-    group, requests, prompt, cached, completion, cost_high, cost_low = row
-    return LedgerSum(group, requests, Usage(prompt, cached, completion), cost_high * HALF + cost_low)
 
 
 class KeyWatch:

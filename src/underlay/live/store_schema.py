@@ -10,6 +10,8 @@ import sqlite3
 
 #: Costs are added in two halves, because SQLite refuses sums beyond 64 bits (9.2 million dollars).
 HALF = 1_000_000_000
+#: Microjoules in a joule.
+MICRO = 1_000_000
 
 _FIRST = (
     """
@@ -102,7 +104,73 @@ _BUDGETS = (
     "UPDATE schema_version SET version = 2",
 )
 
-_STEPS = (_FIRST, _BUDGETS)
+# Energy. Joules are whole microjoules, so that sums are exact in any order; grams, millilitres and what is told
+# beside them are not added up to anything and stay floats. NULL is unknown, never 0. A trigger keeps what budgets
+# in joules spent, as it does for money, with what failed: a failed attempt takes joules too.
+_ENERGY = (
+    """
+    CREATE TABLE request_energy (
+        request_id TEXT PRIMARY KEY,
+        at_s REAL NOT NULL,
+        tenant TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        model TEXT NOT NULL,
+        region TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        microjoules INTEGER,
+        uncertainty_joules REAL,
+        method TEXT NOT NULL,
+        meter TEXT NOT NULL,
+        accounts TEXT NOT NULL,
+        unmetered_s REAL NOT NULL,
+        overhead_joules REAL,
+        network_joules REAL,
+        idle_beside_joules REAL,
+        carbon_location_g REAL,
+        carbon_market_g REAL,
+        carbon_marginal_g REAL,
+        embodied_g REAL,
+        water_on_site_ml REAL,
+        water_off_site_ml REAL,
+        accelerator_pico_usd INTEGER,
+        electricity_pico_usd INTEGER,
+        overhead_pico_usd INTEGER
+    )
+    """,
+    "CREATE INDEX request_energy_by_time ON request_energy (at_s)",
+    """
+    CREATE TABLE metered_energy (
+        hour INTEGER NOT NULL,
+        region TEXT NOT NULL,
+        meter TEXT NOT NULL,
+        method TEXT NOT NULL,
+        account TEXT NOT NULL,
+        microjoules INTEGER NOT NULL,
+        PRIMARY KEY (hour, region, meter, method, account)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE joules_by_day (
+        day INTEGER NOT NULL,
+        key_id TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        model TEXT NOT NULL,
+        microjoules INTEGER NOT NULL,
+        PRIMARY KEY (day, key_id, tenant, model)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER energy_is_spent AFTER INSERT ON request_energy WHEN NEW.microjoules IS NOT NULL BEGIN
+        INSERT INTO joules_by_day VALUES (
+            CAST(NEW.at_s / 86400 AS INTEGER), NEW.key_id, NEW.tenant, NEW.model, NEW.microjoules
+        )
+        ON CONFLICT (day, key_id, tenant, model) DO UPDATE SET microjoules = microjoules + excluded.microjoules;
+    END
+    """,
+    "UPDATE schema_version SET version = 3",
+)
+
+_STEPS = (_FIRST, _BUDGETS, _ENERGY)
 SCHEMA_VERSION = len(_STEPS)
 
 

@@ -1,4 +1,4 @@
-"""The thread that enters charges, journeys and journal marks in the store, so that the gateway never waits for it.
+"""The thread that enters charges, energy, journeys and marks in the store, so that the gateway never waits.
 
 It commits in batches and goes on trying when the disk is full or the file is locked. What it could not take is
 still in the journal, and is settled from there; a charge enters the ledger once, however often it is submitted.
@@ -11,14 +11,18 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from underlay.domain.energy import Booked
 from underlay.domain.views import Journey, LedgerRow
 from underlay.live.store import BUSY_S, CHARGE_COLUMNS, connect
+from underlay.live.store_energy import OPEN, EnergyRecord, write_energy
+from underlay.live.store_schema import MICRO
 
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 5.0
@@ -46,8 +50,11 @@ class Mark(Struct, frozen=True):
     settled_bytes: int
 
 
+Record = LedgerRow | Journey | Mark | EnergyRecord
+
+
 class StoreWriter:
-    """The thread that commits charges, journeys and journal marks, in the order in which they were submitted.
+    """The thread that commits charges, energy, journeys and journal marks, in the order in which they came.
 
     ``submit_*`` never blocks and never raises; it says ``False`` when there is no room. Then the record is
     only in the journal, and marks are refused from there on (``has_gap``), so that the journal is settled
@@ -69,7 +76,7 @@ class StoreWriter:
         self._batch_max = batch_max
         self._pause_s = pause_s
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[float, LedgerRow | Journey | Mark]] = deque()
+        self._waiting: deque[tuple[float, Record]] = deque()
         self._submitted = 0
         self._committed = 0
         self._flushing = 0
@@ -79,6 +86,8 @@ class StoreWriter:
         self._rejected = 0
         self._last_error: str | None = None
         self._connection: sqlite3.Connection | None = None
+        self._open_j = 0.0
+        self._open_micro: int | None = None
         self.has_gap = False
         self._thread = threading.Thread(target=self._work, name="underlay-store", daemon=True)
         self._thread.start()
@@ -93,6 +102,22 @@ class StoreWriter:
     def submit_journey(self, journey: Journey) -> bool:
         """Keep a journey. Journeys give way first: they may fill only half of the room."""
         return self._submit(journey, self._waiting_max // 2)
+
+    def submit_energy(self, booked: Booked, journeys: Sequence[Journey]) -> bool:
+        """Enter what the meters counted, with the requests settled in it (their journeys with ``energy``).
+
+        All of it or nothing. The journal has no joules: what finds no room is lost, from the meters' sum as from
+        the accounts, and said in ``health().dropped``; what was open of it stays open. To be called by one
+        thread at a time.
+        """
+        open_j = self._open_j + booked.accounts.get(OPEN, 0.0)
+        open_micro = round(open_j * MICRO)  # of the running sum, or rounding would add up
+        first = self._open_micro is None
+        change = open_micro - (self._open_micro or 0)
+        taken = self._submit(EnergyRecord(booked, tuple(journeys), change, first), self._waiting_max)
+        if taken:
+            self._open_j, self._open_micro = open_j, open_micro
+        return taken
 
     def submit_mark(self, segment: str, settled_bytes: int) -> bool:
         """Note how far a journal segment is settled, after everything submitted before has been committed."""
@@ -144,7 +169,7 @@ class StoreWriter:
         """What the last attempt to commit failed with; ``None`` if it did not fail."""
         return self._last_error
 
-    def _submit(self, record: LedgerRow | Journey | Mark, room: int) -> bool:
+    def _submit(self, record: Record, room: int) -> bool:
         with self._changed:
             if self._closing or len(self._waiting) >= room:
                 self._dropped += 1
@@ -171,7 +196,7 @@ class StoreWriter:
         finally:
             self._disconnect()
 
-    def _next_batch(self) -> list[LedgerRow | Journey | Mark]:
+    def _next_batch(self) -> list[Record]:
         """What to commit next, after a short pause for more to come; nothing means stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -189,7 +214,7 @@ class StoreWriter:
             self._committed += count
             self._changed.notify_all()
 
-    def _commit(self, batch: list[LedgerRow | Journey | Mark]) -> bool:
+    def _commit(self, batch: list[Record]) -> bool:
         """Commit a batch. ``False``: nothing can be written now, the same batch is to be tried again."""
         try:
             try:
@@ -204,7 +229,7 @@ class StoreWriter:
             return False
         return True
 
-    def _commit_together(self, batch: list[LedgerRow | Journey | Mark]) -> None:
+    def _commit_together(self, batch: list[Record]) -> None:
         connection = self._connection = self._connection or connect(self._data_dir)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -218,7 +243,7 @@ class StoreWriter:
                 connection.execute("ROLLBACK")
             raise
 
-    def _commit_apart(self, batch: list[LedgerRow | Journey | Mark]) -> None:
+    def _commit_apart(self, batch: list[Record]) -> None:
         """Commit one by one, so that a record that can never be written does not hold up the others."""
         rejected, last_error = 0, None
         for record in batch:
@@ -257,7 +282,7 @@ _UNWRITABLE = (
 )
 
 
-def _write(connection: sqlite3.Connection, record: LedgerRow | Journey | Mark) -> None:
+def _write(connection: sqlite3.Connection, record: Record) -> None:
     match record:
         case LedgerRow():
             usage = record.usage
@@ -283,6 +308,8 @@ def _write(connection: sqlite3.Connection, record: LedgerRow | Journey | Mark) -
                 " ON CONFLICT (id) DO UPDATE SET at_s = excluded.at_s, body = excluded.body",
                 (record.id, record.at_s, msgspec.json.encode(record)),
             )
+        case EnergyRecord():
+            write_energy(connection, record)
         case Mark():
             connection.execute(
                 "INSERT INTO journal_marks (segment, settled_bytes) VALUES (?,?) ON CONFLICT (segment)"

@@ -20,6 +20,7 @@ from underlay.domain.views import Journey, LedgerRow, PlatformRow, ReplicaRow
 from underlay.live import keyring
 from underlay.live.driver import Driver
 from underlay.live.fleet.process import ProcessFleet
+from underlay.live.ledger_rows import ledger_rows
 from underlay.live.metrics import Metrics
 from underlay.live.store import Store
 from underlay.live.store_writer import StoreWriter
@@ -142,23 +143,8 @@ class LiveViews:
         return (recent + [journey for journey in stored if journey.id not in known])[:limit]
 
     def ledger(self, group: str) -> list[LedgerRow]:
-        """List charges, or sums of them."""
-        if group == "request":
-            return self._store.ledger(limit=200)
-        kind = {"tenant": "tenant", "key": "key", "model": "model"}[group]
-        return [
-            LedgerRow(
-                request_id="",
-                at_s=0.0,
-                tenant=row.group if group == "tenant" else "",
-                key_id=row.group if group == "key" else "",
-                model=row.group if group == "model" else "",
-                outcome="",
-                usage=row.usage,
-                cost_pico_usd=row.cost_pico_usd,
-            )
-            for row in self._store.ledger_sums(kind)  # type: ignore[arg-type]  # one of its groups
-        ]
+        """List charges, or sums of them, with their energy and what of that is nobody's."""
+        return ledger_rows(self._store, group)
 
     def ready(self) -> tuple[bool, list[str]]:
         """Tell whether a prompt would be let in now, and what stands in its way."""

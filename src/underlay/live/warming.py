@@ -25,13 +25,15 @@ class _Reply:
     def __init__(self) -> None:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.well = True
+        self.said: list[bytes] = []
 
     def status(self, code: int) -> None:
         """Hear the status: a refusal does no harm."""
         self.well = code == 200
 
     def body(self, data: bytes) -> None:
-        """Hear the answer, which is empty."""
+        """Hear the answer, which has counts and no text."""
+        self.said.append(data)
 
     def done(self) -> None:
         """Hear that it is over."""
@@ -88,13 +90,18 @@ async def _warm_slot(driver: Driver, status: ReplicaStatus, slots: Slots | None,
 async def _ask(driver: Driver, status: ReplicaStatus, request: EngineRequest) -> bool:
     """Whether the slot has read it all."""
     reply = _Reply()
+    driver.on_warms(status.model, status.name)
+    read = 0
     call = driver.pool.call(status.address, request, reply)
     try:
         async with asyncio.timeout(_REPLY_S):
             await reply.over
+        if reply.well:
+            read = driver.adapter(status.model).read_warm(b"".join(reply.said))
     except TimeoutError:
         return False
     finally:
+        driver.on_warmed(status.model, status.name, read)
         if not reply.over.done() or reply.over.cancelled():
             call.abort()  # too slow, or we are stopping: the engine need not go on
     return reply.well

@@ -21,7 +21,12 @@ assumed for all others.
 A slower clock saves more power than it costs time: with the clock divided by s, what is drawn above idle falls by
 s to the power of ``CLOCK_EXPONENT``. It is set so that 70 % of the rated power slows a prompt by 1.3, as
 Splitwise's model of capped H100 servers says: one point, and a modelled one. Cubes of the clock hold only where
-the voltage can follow.
+the voltage can follow. Of a step that only decodes a part stays whatever the clock, as memory has a clock of its
+own (``DECODE_FIXED_SHARE``).
+
+A cap slows a step only as far as it would draw more: what is below the cap runs as if there were none (in
+Splitwise's model the same 70 % slow no token at any batch up to 64). The driver's averaging over some tens of
+milliseconds is left out, and a clock is never slower than ``SLOWEST``: what is still over the cap then stays so.
 
 Refused here: clocks, meters, what a watt costs, and everything of a server that is not the accelerator.
 """
@@ -31,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from math import log, log2
+from math import inf, log, log2
 from typing import Literal, NamedTuple
 
 from underlay.domain.errors import BadRequest
@@ -46,7 +51,15 @@ IDLE_SHARE = 0.135
 #: What is drawn above idle goes with this power of the clock: 1.3 times as slow at 70 % of the rated power.
 CLOCK_EXPONENT = log((1.0 - IDLE_SHARE) / (0.7 - IDLE_SHARE)) / log(1.3)
 
-Method = Literal["calibrated", "assumed"]
+#: What stays of the power of a step that only decodes, however slow the clock. Over five models of 1 to 32 B on one
+#: RTX PRO 6000, a sixteenth of the clock took 42 % less energy and 1 to 6 % more time (arXiv 2501.08219v4); what
+#: goes with so slow a clock is next to nothing, so (1 - 0.42) / 1.035 is the rest. On H200 up to 32 % of the energy
+#: of decoding were saved with little time lost (arXiv 2605.11999); here that takes a clock 2.3 times slower.
+DECODE_FIXED_SHARE = 0.56
+#: A clock is never slower than a third: assumed, as nobody publishes the lowest.
+SLOWEST = 3.0
+
+Method = Literal["calibrated", "modelled", "assumed"]
 
 
 class Key(NamedTuple):
@@ -103,8 +116,9 @@ class Fit(NamedTuple):
 class PowerCurve:
     """The watts of a whole group of ``accelerators``; ``limit_w`` and ``idle_w`` are of the group too.
 
-    ``slowdown`` says how many times slower than it could the clock runs. ``error_mean`` is that of the fit, or for
-    an ``assumed`` curve what such a guess is usually off by; ``note`` says what it rests on.
+    ``slowdown`` says how many times slower than it could the clock runs in every step, ``cap_w`` what no step may
+    draw above. ``error_mean`` is that of the fit, or for an ``assumed`` curve what such a guess is usually off by;
+    ``note`` says what it rests on.
     """
 
     low_w: float
@@ -118,19 +132,36 @@ class PowerCurve:
     error_mean: float
     sequences_max: int
     slowdown: float = 1.0
+    cap_w: float = inf
 
     def power_w(self, sequences: float, prefill_tokens: float = 0.0) -> float:
         """The watts of steps with so many decoding sequences and prompt tokens; of none at all, idle."""
         if sequences <= 0 and prefill_tokens <= 0:
             return self.idle_w
+        fixed_w, watts = self._parts_w(sequences, prefill_tokens)
+        slowdown = self._slowdown_at(fixed_w, watts)
+        return watts if slowdown == 1.0 else fixed_w + (watts - fixed_w) * power_share(slowdown)
+
+    def slowdown_at(self, sequences: float, prefill_tokens: float = 0.0) -> float:
+        """How many times slower the clock runs in such steps, for ``slowdown`` and for the cap."""
+        return self._slowdown_at(*self._parts_w(sequences, prefill_tokens))
+
+    def _parts_w(self, sequences: float, prefill_tokens: float) -> tuple[float, float]:
+        """What such steps draw whatever the clock, and all that they draw on the quickest."""
         watts = self.low_w + self.rise_w * sequences / (sequences + self.half_sequences)
         watts = min(max(watts, self.idle_w), self.limit_w)
+        fixed_w = max(self.idle_w, DECODE_FIXED_SHARE * watts)
         if prefill_tokens > 0:
             full = min(prefill_tokens / (PREFILL_FULL_TOKENS * self.accelerators), 1.0)
             watts += (self.limit_w - watts) * full
-        if self.slowdown > 1.0:
-            watts = self.idle_w + (watts - self.idle_w) * power_share(self.slowdown)
-        return watts
+            fixed_w += (self.idle_w - fixed_w) * full
+        return fixed_w, watts
+
+    def _slowdown_at(self, fixed_w: float, watts: float) -> float:
+        if watts <= self.cap_w:
+            return self.slowdown
+        needed = min(slowdown_of((self.cap_w - fixed_w) / (watts - fixed_w)), SLOWEST)
+        return max(self.slowdown, needed)
 
     def stretch_joules(self, steps: int, took_s: float, sequences: int, prefill_tokens: int) -> float:
         """The energy of so many equal steps that took ``took_s`` together; the rest is of each one of them."""
@@ -141,6 +172,12 @@ class PowerCurve:
         if slowdown < 1.0:
             raise ValueError(f"A slowdown is at least 1, got {slowdown:g}.")
         return replace(self, slowdown=slowdown)
+
+    def capped(self, cap_w: float) -> PowerCurve:
+        """The same where the group may draw no more than that (infinity: no cap)."""
+        if cap_w <= 0.0:
+            raise ValueError(f"A cap is above 0 W, got {cap_w:g}.")
+        return replace(self, cap_w=cap_w)
 
 
 def power_share(slowdown: float) -> float:

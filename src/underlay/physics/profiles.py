@@ -12,8 +12,8 @@ estimate that combines kernels timed on that accelerator; ``assumed``, reckoned 
 A profile of one's own (``read``; ``underlay calibrate`` writes such files) is one JSON object with the fields of
 ``Line``, no others. For an engine with slots (``llama.cpp``) few of them need a number: two knots of ``decode_ms``
 and of ``mixed_ms`` each (a small batch and a full one; a short chunk and a long one), ``decode_kv_token_ns`` and
-``prefill_pair_ns``; the rest may be 0. ``rules`` says what the engine was started with, if known, and
-``request_ms`` what a request takes beside its steps.
+``prefill_pair_ns``; the rest may be 0. ``rules`` says what the engine was started with, if known,
+``request_ms`` what a request takes beside its steps, and ``power`` what steps draw, where that was metered.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import msgspec
 from underlay.domain.errors import BadRequest, NotFound
 from underlay.physics import catalogue, roofline
 from underlay.physics.catalogue import Parallelism
+from underlay.physics.step_power import StepPower
 from underlay.physics.step_time import Curve, StepCoefficients
 
 Method = Literal["measured", "calibrated", "modelled", "assumed"]
@@ -78,7 +79,8 @@ class Profile(msgspec.Struct, frozen=True):
     """What is known about the steps of one model, so split, on one accelerator under one engine.
 
     ``runs_error`` is there where real runs were at hand. ``kv_token_bytes`` is for the whole replica; 0 if nobody
-    said. ``request_s`` is what a request takes beside its steps.
+    said. ``request_s`` is what a request takes beside its steps, ``power`` what its steps draw; None where nobody
+    metered them, which is not 0 W.
     """
 
     accelerator: str
@@ -95,6 +97,7 @@ class Profile(msgspec.Struct, frozen=True):
     runs_error: RunsError | None = None
     rules: EngineRules | None = None
     request_s: float = 0.0
+    power: StepPower | None = None
 
     def warnings(
         self, *, decode_sequences: int = 0, step_tokens: int = 0, context_tokens: int = 0
@@ -152,6 +155,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     kv_token_bytes: int | None = None
     rules: EngineRules | None = None
     request_ms: float = 0.0
+    power: StepPower | None = None
 
     def coefficients(self) -> StepCoefficients:
         """The coefficients, in seconds."""
@@ -216,6 +220,7 @@ def _as_profile(line: Line, coefficients: StepCoefficients) -> Profile:
         runs_error=line.runs_error,
         rules=line.rules,
         request_s=line.request_ms * 1e-3,
+        power=line.power,
     )
 
 

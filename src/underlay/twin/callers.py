@@ -13,8 +13,10 @@ from typing import Protocol
 from .crowd.call import Call, Crowd, Outcome
 from .exchange import Exchange, Stream
 from .kernel import Kernel
+from .ledger.taken import Taken
 from .platform import Platform
 from .records import OUTCOMES, Requests
+from .waiting_room import WaitingRoom
 
 _OUTCOME_PLACES = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 #: Calls are made before anything else happens at the same time.
@@ -44,8 +46,11 @@ class Callers:
         *,
         duration_s: float,
         model: str,
+        waiting_room: WaitingRoom | None = None,
+        taken: Taken | None = None,
     ) -> None:
         self.requests = Requests()
+        self._taken = taken
         self._kernel = kernel
         self._platforms = platforms
         self._home = next(iter(platforms))
@@ -54,6 +59,9 @@ class Callers:
         self._duration_s = duration_s
         self._model = model
         self._front_door = front_door
+        self._waiting_room = waiting_room
+        if waiting_room is not None:
+            waiting_room.open_to(self._carry)
         places = self.requests.places
         self._regions, self._tenants, self._models = places("region"), places("tenant"), places("model")
         for number, crowd in enumerate(crowds):
@@ -82,6 +90,9 @@ class Callers:
     def _come(self, at: float, what: tuple[Stream, Call]) -> None:
         """A call is at the door of the only region, unless the way has become longer than it was."""
         stream, call = what
+        if self._wait(at, call, stream):
+            self._draw(stream)
+            return
         found = self._choose(call)
         if found is None:
             self._turn_away(call, stream)
@@ -99,7 +110,21 @@ class Callers:
 
     def _send(self, at: float, call: Call, stream: Stream) -> None:
         """A call leaves its caller; it is at a region's door after one way."""
-        found = self._choose(call)
+        if not self._wait(at, call, stream):
+            self._carry(at, call, stream, None)
+
+    def _wait(self, at: float, call: Call, stream: Stream) -> bool:
+        """Whether a call goes to the waiting room first, because it can."""
+        room = self._waiting_room
+        if room is None or call.within_s is None:
+            return False
+        self._name(call)
+        room.hold(at, call, stream)
+        return True
+
+    def _carry(self, at: float, call: Call, stream: Stream, found: tuple[str, float] | None) -> None:
+        """Bring a call to a region's door: the one found for it, or the one that the front door chooses."""
+        found = found or self._choose(call)
         if found is None:
             self._turn_away(call, stream)
             return
@@ -108,11 +133,14 @@ class Callers:
 
     def _choose(self, call: Call) -> tuple[str, float] | None:
         """The region for a call and the way to it, by what it says or what is usual."""
+        self._name(call)
+        return self._front_door.choose(call.region, call.model)
+
+    def _name(self, call: Call) -> None:
         if not call.model:
             call.model = self._model
         if not call.region:
             call.region = self._home
-        return self._front_door.choose(call.region, call.model)
 
     def _turn_away(self, call: Call, stream: Stream) -> None:
         """Nobody is there: its caller tries to connect for a while."""
@@ -138,8 +166,11 @@ class Callers:
     def close(self) -> None:
         """Write down who is still being served when the run ends."""
         for platform in self._platforms.values():
+            platform.close(self._kernel.at)
             for exchange in platform.open.values():
                 self._write_down(platform, exchange, "open", nan)
+        for call, stream in self._waiting_room.waiting() if self._waiting_room is not None else ():
+            self._write_down(self._platforms[call.region], Exchange(call, "", stream, 0.0), "open", nan)
 
     def _write_down(self, platform: Platform, exchange: Exchange, outcome: str, e2e_s: float) -> None:
         call, first_at, served_by = exchange.call, exchange.first_at, exchange.served_by
@@ -166,7 +197,11 @@ class Callers:
             attempts if attempts < 128 else 127,
             _OUTCOME_PLACES[outcome],
             try_ if try_ < 128 else 127,
+            nan if call.within_s is None else call.within_s,
+            call.held_s,
         )
+        if self._taken is not None:
+            self._taken.write(exchange, outcome)
 
     def _note_names(self, call: Call, region: str) -> None:
         """Let every name of a call have a number."""
@@ -178,4 +213,5 @@ class Callers:
 
     def open_count(self) -> int:
         """How many calls are being served or wait, wherever."""
-        return sum(len(platform.open) for platform in self._platforms.values())
+        waiting = 0 if self._waiting_room is None else len(self._waiting_room)
+        return waiting + sum(len(platform.open) for platform in self._platforms.values())

@@ -47,21 +47,27 @@ class Exchange:
 
     ``delivered`` tokens have come from attempts that ended; ``attempt`` is the one that counts now, ``rival`` one
     that a hedge was sent beside. ``way_s`` is one way between caller and door, ``source`` where it came from,
-    ``served_by`` the replica that was given it last.
+    ``served_by`` the replica that was given it last. Where accounts are kept of requests, ``tried`` has all
+    attempts, ``band`` is its class of urgency, and ``row`` where it was written down, with its ``outcome``.
     """
 
     __slots__ = (
         "attempt",
         "attempts",
+        "band",
         "broken",
         "cached_tokens",
         "call",
         "delivered",
         "first_at",
+        "outcome",
+        "revenue_pico_usd",
         "rival",
+        "row",
         "served_by",
         "source",
         "ticket",
+        "tried",
         "way_s",
     )
 
@@ -78,12 +84,17 @@ class Exchange:
         self.cached_tokens = 0
         self.first_at: float | None = None
         self.broken = False
+        self.tried: list[Attempt] | None = None
+        self.revenue_pico_usd = 0
+        self.row = -1
+        self.outcome = ""
+        self.band = ""
 
 
 class Attempt(Request):
     """One try of an exchange on one replica: a request of its engine. It goes on where the last one stopped."""
 
-    __slots__ = ("entered", "exchange", "number", "replica")
+    __slots__ = ("entered", "exchange", "failed", "number", "replica")
 
     def __init__(self, exchange: Exchange, replica: Modelled, number: int) -> None:
         call, delivered = exchange.call, exchange.delivered
@@ -94,6 +105,7 @@ class Attempt(Request):
         self.replica = replica
         self.number = number
         self.entered = False  # into its engine
+        self.failed = False
 
     def freeze(self, produced: int) -> None:
         """Its engine is gone; this is what it had produced."""

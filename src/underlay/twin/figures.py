@@ -24,6 +24,9 @@ _ITL = "time between two tokens at the engine, all tokens of all requests (class
 #: Parts of a site's energy, as the energy book has them; together they are ``energy_feeder``.
 ENERGY_PARTS = ("accelerators_busy", "accelerators_idle", "host", "power_chain_loss", "cooling")
 
+#: Those that are accelerators'.
+ACCELERATOR_PARTS = ENERGY_PARTS[:2]
+
 #: Units of totals: the one that they are told in, and their own size in the smallest of the kind.
 COMMON_UNITS: dict[str, tuple[str, float]] = {
     "J": ("kWh", 1.0),
@@ -74,11 +77,19 @@ KINDS: dict[str, Kind] = {
     "output_token_rate": Kind("tokens/s", "higher", "output tokens of finished requests, per second of the run"),
     "cached_share": Kind("share", "higher", "of the prompt tokens of finished requests: found in a prefix cache"),
     **_latency_kinds(),
+    "deferrable": Kind("count", "", "arrived that can wait: their latencies are in no figure above"),
+    "deferrable_in_time": Kind("share", "higher", "of those that can wait: finished when they were wanted"),
+    "held_mean": Kind("s", "", "how long those that can wait were put off, on average"),
+    "held_p90": Kind("s", "", "how long those that can wait were put off, 90th percentile"),
+    "moved_share": Kind("share", "", "of those that can wait: answered elsewhere than where they were asked"),
     "accelerators_busy": Kind("kWh", "", "energy of accelerators while they compute"),
     "accelerators_idle": Kind("kWh", "lower", "energy of accelerators that are on and wait"),
+    "energy_accelerators": Kind("kWh", "lower", "energy of accelerators, busy or not"),
     "host": Kind("kWh", "lower", "energy of processors, memory, drives, network cards and fans"),
     "power_chain_loss": Kind("kWh", "lower", "energy lost between feeder and servers"),
     "cooling": Kind("kWh", "lower", "energy of fans, pumps and chillers"),
+    "host_active": Kind("kWh", "", "energy of hosts that goes with busy accelerators"),
+    "accelerator_hours": Kind("h", "", "time in which accelerators computed, added up"),
     "energy_it": Kind("kWh", "lower", "energy of servers at their plugs"),
     "energy_feeder": Kind("kWh", "lower", "all energy, cooling and losses included"),
     "pue": Kind("ratio", "lower", "all energy over that of servers at their plugs"),
@@ -101,7 +112,9 @@ _ACRONYMS = {"slo": "SLO", "ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "itl": 
 _TITLES = {
     "accelerators_busy": "energy of busy accelerators",
     "accelerators_idle": "energy of idle accelerators",
+    "energy_accelerators": "energy of accelerators",
     "host": "energy of hosts",
+    "host_active": "energy of busy hosts",
     "cooling": "energy of cooling",
     "energy_it": "energy of IT",
     "energy_feeder": "energy",

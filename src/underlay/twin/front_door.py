@@ -50,12 +50,24 @@ class FrontDoor:
         """Look at the regions from now on."""
         self._look(self._kernel.at, None)
 
+    def seen(self, model: str) -> Mapping[str, RegionSeen]:
+        """Every region as it was seen last."""
+        return self._seen.get(model) or self._look_at(model)
+
+    def ways(self, place: str) -> list[Way]:
+        """The regions that can be reached from near one, the nearest first."""
+        return self._ways[place]
+
+    def way_s(self, place: str, region: str) -> float:
+        """One way from near a region to a region."""
+        return self._way_s[place][region]
+
     def choose(self, place: str, model: str) -> tuple[str, float] | None:
         """The region for a call from near a region, and one way to it; None if no way leads to any that is up."""
         ways = self._ways[place]
         if self._only is not None:
             return (self._only, self._way_s[place][self._only]) if ways else None
-        choice = self._choose(ways, self._seen.get(model) or self._look_at(model), self._rtt_max_s)
+        choice = self._choose(ways, self.seen(model), self._rtt_max_s)
         return None if choice is None else (choice.region, self._way_s[place][choice.region])
 
     def _look(self, at: float, _: None) -> None:

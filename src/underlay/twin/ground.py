@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from underlay.control.deferral import Outlook
 from underlay.domain.errors import BadRequest
 from underlay.physics import power
+from underlay.physics.climate import HOUR_S
 from underlay.physics.grid import Signal
 from underlay.physics.power import PowerCurve
 from underlay.physics.profiles import Profile
 
 from .engine import PagedRules, SlotRules
 from .kernel import Kernel
+from .ledger.weights import Weighing, weighing
 from .money import money
 from .operations import Operations
 from .records import Account
@@ -27,9 +30,12 @@ from .world.failures import Failures
 from .world.faults import Faults
 from .world.links import Links
 from .world.outages import Outages
+from .world.place_book import PlaceLevel
 from .world.placement import Placement
 from .world.power_tree import nodes_of
 from .world.storage import ColdStart, Weights
+
+_LEVELS: dict[str, PlaceLevel] = {"sites": "site", "halls": "hall", "racks": "rack"}
 
 
 class Served(NamedTuple):
@@ -43,6 +49,7 @@ class Served(NamedTuple):
     rules: PagedRules | SlotRules
     power: PowerCurve | None
     weights: Weights
+    weighing: Weighing | None
 
 
 class Ground:
@@ -85,11 +92,17 @@ class Ground:
         profile = build_models.profile(model, asked.accelerator)
         self.warnings |= dict.fromkeys(profile.warnings(context_tokens=model.context_tokens))
         rules = build_models.rules(model, asked.accelerator)
-        return Served(profile, rules, self._power(asked), Weights.of(model.model, model.precision))
+        curve = self._power(asked, profile)
+        weights = Weights.of(model.model, model.precision)
+        follows = self.scenario.report.ledger == "requests"
+        weighed = weighing(profile, curve, model.model) if follows else None
+        return Served(profile, rules, curve, weights, weighed)
 
-    def _power(self, asked: Replica) -> PowerCurve | None:
-        """What it draws; an accelerator of which nobody published the power draws nothing that is known."""
+    def _power(self, asked: Replica, profile: Profile) -> PowerCurve | None:
+        """What it draws: as metered with its profile, else as published of its accelerator, if anything is."""
         model = self.scenario.models[asked.model]
+        if profile.power is not None:
+            return build_energy.curve(profile.power, asked.accelerator, asked.accelerators)
         try:
             return power.find(asked.accelerator, model.model, asked.accelerators, model.precision)
         except BadRequest as error:
@@ -127,6 +140,18 @@ class Ground:
             prices = self._prices[region] = (supplied.price, supplied.carbon)
         price, carbon = prices
         return price.at(at) if price else None, carbon.at(at) if carbon else None
+
+    def _outlook(self, region: str) -> Outlook:
+        """What a kWh will cost in a region in each hour of a day, as a forecast that comes true would say."""
+        told = [self._tariffs(region, (hour + 0.5) * HOUR_S) for hour in range(24)]
+        usd_kwh = tuple(price for price, _ in told if price is not None)
+        carbon_g_kwh = tuple(grams for _, grams in told if grams is not None)
+        return Outlook(carbon_g_kwh, usd_kwh)
+
+    def places(self) -> list[Account]:
+        """What sites, halls and racks took until now, as far down as the report tells."""
+        level = _LEVELS.get(self.scenario.report.places)
+        return [] if level is None else self.facility.feeders.place_accounts(level)
 
     def _accounts(self, revenue_pico_usd: Mapping[str, int]) -> list[Account]:
         """The totals until now, with what each region's requests brought in."""

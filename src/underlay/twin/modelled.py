@@ -12,7 +12,7 @@ from typing import Any
 from underlay.physics.power import PREFILL_FULL_TOKENS, PowerCurve
 from underlay.physics.step_time import StepCoefficients
 
-from .engine import ModelledEngine, PagedRules, Request, SlotRules
+from .engine import ModelledEngine, PagedRules, Request, ShareWeights, SlotRules
 from .records import ITL_CLASSES, ITL_FIRST_S, ITL_WIDTH
 
 #: How many classes to the natural logarithm of a time, and at what number of them the first one begins.
@@ -27,9 +27,14 @@ def _watts_of(_curve: PowerCurve) -> dict[int, float]:
 
 
 @cache
-def _adjusted(times: StepCoefficients, slowdown: float, slowness: float) -> StepCoefficients:
-    """Step times with slower clocks and a slowness; thousands of replicas share the few that occur."""
-    if slowdown != 1.0:
+def _adjusted(
+    times: StepCoefficients, slowdown: float, slowness: float, capped: PowerCurve | None
+) -> StepCoefficients:
+    """Step times with slower clocks, a cap and a slowness; thousands of replicas share the few that occur."""
+    if capped is not None:
+        curve = capped  # what draws less than the cap is not slowed, so it depends on the step
+        times = times.stretched(curve.slowdown_at, lambda tokens: curve.slowdown_at(1.0, tokens))
+    elif slowdown != 1.0:
         times = times.throttled(slowdown)
     return times if slowness == 1.0 else times.slowed(slowness)
 
@@ -44,6 +49,7 @@ class Modelled:
 
     __slots__ = (
         "_base",
+        "_cap_w",
         "_curve",
         "_full_tokens",
         "_full_w",
@@ -52,6 +58,7 @@ class Modelled:
         "_slowdown",
         "_slowness",
         "_watts",
+        "_weights",
         "attempts",
         "busy_s",
         "cache_tokens",
@@ -80,14 +87,17 @@ class Modelled:
         power: PowerCurve | None = None,
         place: int = 0,
         request_s: float = 0.0,
+        weights: ShareWeights | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.place = place
         self.request_s = request_s
         self._rules = rules
+        self._weights = weights
         self._base = times
         self._curve = power
+        self._cap_w = inf
         self._power_changed(power)
         self._slowdown = 1.0
         self._slowness = 1.0
@@ -106,19 +116,19 @@ class Modelled:
         self.preemptions = 0
         self.itl_counts = [0] * ITL_CLASSES
         self.wake_at = inf
-        self.engine = ModelledEngine(rules, times, self._computed)
+        self.engine = ModelledEngine(rules, times, self._computed, weights)
 
     def begin(self) -> None:
         """Be ready from now on, with nothing in the caches."""
         self.generation += 1
         self.state = "ready"
-        self.engine = ModelledEngine(self._rules, self._times(), self._computed)
+        self.engine = ModelledEngine(self._rules, self._times(), self._computed, self._weights)
         self.wake_at = inf
 
     def end(self) -> None:
         """Be down; whoever starts it again says how fast its clocks run then."""
         self._slowdown = 1.0
-        self._power_changed(self._curve)
+        self._clocks_changed()
         self.preemptions += self.engine.preemptions
         self.engine.preemptions = 0
         self.state = "down"
@@ -136,18 +146,55 @@ class Modelled:
         """How long it has computed by ``at`` and the joules of that, steps that run included."""
         if self.state != "ready":
             return self.busy_s, self.energy_joules
-        took_s, sequences, prefill_tokens = self.engine.under_way(at)
-        joules = self._power.stretch_joules(1, took_s, sequences, prefill_tokens) if self._power else 0.0
+        took_s, joules = self._under_way(at)
         return self.busy_s + took_s, self.energy_joules + joules
+
+    def break_off(self, at: float) -> list[Request]:
+        """Nothing more is computed here: what was drawn for the steps that run stays drawn. Returns who ran."""
+        took_s, joules = self._under_way(at)
+        self.busy_s += took_s
+        self.energy_joules += joules
+        return self.engine.break_off(at, joules)
+
+    def _under_way(self, at: float) -> tuple[float, float]:
+        """Seconds and joules of the steps that run, by ``at``."""
+        took_s, sequences, prefill_tokens = self.engine.under_way(at)
+        return took_s, self._power.stretch_joules(1, took_s, sequences, prefill_tokens) if self._power else 0.0
 
     def set_clock(self, at: float, slowdown: float) -> bool:
         """Clocks run so many times slower than they could from the next step on; whether an engine was told."""
         if slowdown == self._slowdown:
             return False
         self._slowdown = slowdown
-        if self._curve is not None:
-            self._power_changed(self._curve.throttled(slowdown))
+        self._change_clocks(at)
         return self._retime(at)
+
+    def set_cap(self, at: float, cap_w: float) -> bool:
+        """Its accelerators together draw no more than that from the next step on; infinity: no cap.
+
+        Whether an engine was told. A cap is of the hardware, and stays when an engine is started again. Without a
+        power curve nobody knows what a cap would slow, and there is none.
+        """
+        if cap_w == self._cap_w or self._curve is None:
+            return False
+        self._cap_w = cap_w
+        self._change_clocks(at)
+        return self._retime(at)
+
+    def _change_clocks(self, at: float) -> None:
+        """Draw otherwise from now on: the end of the steps that run will tell the new watts for all of them."""
+        before_j = self._under_way(at)[1] if self.state == "ready" else 0.0
+        self._clocks_changed()
+        if before_j:
+            owed_j = before_j - self._under_way(at)[1]
+            self.energy_joules += owed_j
+            if self.engine.shares is not None:
+                self.engine.shares.owed_j += owed_j
+
+    def _clocks_changed(self) -> None:
+        if self._curve is not None:
+            curve = self._curve if self._slowdown == 1.0 else self._curve.throttled(self._slowdown)
+            self._power_changed(curve if self._cap_w == inf else curve.capped(self._cap_w))
 
     def set_slowness(self, at: float, factor: float) -> bool:
         """Take this many times as long for everything from the next step on; whether an engine was told."""
@@ -157,7 +204,7 @@ class Modelled:
     def _power_changed(self, power: PowerCurve | None) -> None:
         """Draw by this curve from now on; few are drawn by without a throttle, and many with one."""
         self._power = power
-        self._watts = _watts_of(power) if power is not None and power is self._curve else {}
+        self._watts = _watts_of(power) if power is not None and power.slowdown == 1.0 else {}
         #: With so many prompt tokens in a step it draws that, whatever else is in it: as nearly every prompt has.
         self._full_tokens = PREFILL_FULL_TOKENS * power.accelerators if power is not None else 1
         self._full_w = power.power_w(1.0, self._full_tokens) if power is not None else 0.0
@@ -169,12 +216,13 @@ class Modelled:
         return True
 
     def _times(self) -> StepCoefficients:
-        return _adjusted(self._base, self._slowdown, self._slowness)
+        capped = self._power if self._cap_w != inf else None
+        return _adjusted(self._base, self._slowdown, self._slowness, capped)
 
     def _computed(
         self, _begun_at: float, steps: int, first_s: float, growth_s: float, sequences: int, prefill_tokens: int
-    ) -> None:
-        """Take note of steps that are over: see ``engine.Watcher``."""
+    ) -> float:
+        """Take note of steps that are over, and say what they drew: see ``engine.Watcher``."""
         step_s = first_s + 0.5 * growth_s * (steps - 1)  # in the middle; the growth within a stretch is small
         took_s = steps * step_s
         self.busy_s += took_s
@@ -183,13 +231,16 @@ class Modelled:
             self.decode_tokens += tokens
             place = int(log(step_s) * _CLASSES_PER_LOG - _FIRST_CLASS)
             self.itl_counts[place if 0 <= place < ITL_CLASSES else (0 if place < 0 else -1)] += tokens
+        joules = 0.0
         if prefill_tokens:
             if prefill_tokens >= self._full_tokens:
-                self.energy_joules += took_s * self._full_w
+                joules = took_s * self._full_w
             elif self._power is not None:
-                self.energy_joules += self._power.stretch_joules(steps, took_s, sequences, prefill_tokens)
+                joules = self._power.stretch_joules(steps, took_s, sequences, prefill_tokens)
         elif sequences in self._watts:
-            self.energy_joules += took_s * self._watts[sequences]
+            joules = took_s * self._watts[sequences]
         elif self._power is not None:
             watts = self._watts[sequences] = self._power.power_w(sequences)
-            self.energy_joules += took_s * watts
+            joules = took_s * watts
+        self.energy_joules += joules
+        return joules

@@ -19,20 +19,21 @@ def money(scenario: Scenario, places: Topology, revenue_pico_usd: Mapping[str, i
     known = {kind: usd for kind, usd in prices.items() if usd is not None}
     accounts = []
     for region in places.regions:
-        usd = [known[kind] * count for kind, count in _accelerators(region, places).items() if kind in known]
+        usd = [known[kind] * count for kind, count in accelerators_of(region, places).items() if kind in known]
         if usd:
             accounts.append(
-                Account(region.path, "accelerators_cost", sum(usd) * hours, "USD", "assumed", _ALL_HOURS)
+                Account.of(region.path, "accelerators_cost", sum(usd) * hours, "USD", "assumed", _ALL_HOURS)
             )
         earned = revenue_pico_usd[region.name] * PICO
         if earned:
             accounts.append(
-                Account(region.path, "revenue", earned, "USD", "modelled", "tokens at the models' prices")
+                Account.of(region.path, "revenue", earned, "USD", "modelled", "tokens at the models' prices")
             )
     return accounts
 
 
-def _accelerators(region: Node, places: Topology) -> Counter[str]:
+def accelerators_of(region: Node, places: Topology) -> Counter[str]:
+    """How many there are of each kind in a region."""
     counts: Counter[str] = Counter()
     for number in region.servers:
         counts[places.servers[number].accelerator] += places.servers[number].accelerators

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from underlay.control.desk import assemble
 from underlay.control.effects import (
@@ -29,6 +29,7 @@ from underlay.control.events import (
     Arrived,
     AttemptFailed,
     ClientGone,
+    EnergySettled,
     Failure,
     Finished,
     FirstToken,
@@ -47,6 +48,9 @@ from .crowd.call import Call, Outcome
 from .exchange import Attempt, Exchange, Stream
 from .kernel import Kernel
 from .modelled import Modelled
+
+if TYPE_CHECKING:
+    from .ledger.taken import Taken
 
 #: A caller's words as bytes, for a desk that is told bytes: English in the tokenizers of today has about 4 a token.
 _BYTES_PER_TOKEN = 4
@@ -76,6 +80,7 @@ class Platform:
         *,
         name: str = "",
         link_tokens: int = 512,
+        taken: Taken | None = None,
     ) -> None:
         self.name = name
         self.kernel = kernel
@@ -86,6 +91,9 @@ class Platform:
         self.up = True
         self._link_tokens = link_tokens
         self._on_end = on_end
+        self._taken = taken
+        budgets = (budget for account in settings.accounts for budget in account.budgets)
+        self._metered = any(budget.joules is not None for budget in budgets)
         self._count = 0
         self._digests: dict[str, tuple[str]] = {}
         self._dice = kernel.stream(f"{name} errors")
@@ -179,6 +187,10 @@ class Platform:
                 continue
             elif kind is Charge:
                 self.revenue_pico_usd += effect.cost_pico_usd  # type: ignore[union-attr]
+                if self._taken is not None:
+                    self.open[effect.ticket].revenue_pico_usd += effect.cost_pico_usd  # type: ignore[union-attr]
+                    if self._metered:
+                        self._settle_joules(at, effect)  # type: ignore[arg-type]
             elif kind is Close:
                 self._close(at, effect)  # type: ignore[arg-type]
             elif kind is WakeAt:
@@ -212,6 +224,12 @@ class Platform:
             outcome = "refused"
         self._on_end(self, exchange, outcome, at)
 
+    def _settle_joules(self, at: float, charge: Charge) -> None:
+        """Let what was drawn for a request by its end count against budgets in joules, at once."""
+        joules = sum([attempt.joules + attempt.wasted_j for attempt in self.open[charge.ticket].tried or ()])
+        whose = charge.ticket, charge.key_id, charge.tenant, charge.model
+        self.kernel.call(at, self.tell, EnergySettled(at, *whose, joules, usage=charge.usage))
+
     def _dispatch(self, at: float, effect: Dispatch) -> None:
         exchange = self.open[effect.ticket]
         replica = self.replicas[effect.replica]
@@ -223,6 +241,9 @@ class Platform:
         exchange.attempt = attempt
         exchange.attempts = effect.attempt
         exchange.served_by = replica
+        if self._taken is not None:
+            exchange.tried = [*(exchange.tried or ()), attempt]
+            exchange.band = self.desk.settings.bands[self.desk.tickets[effect.ticket].band].name
         replica.attempts[attempt] = None
         if replica.state != "ready":
             return  # nobody is there to hear it; that is noticed in time
@@ -317,6 +338,7 @@ class Platform:
         engine.ended = []
         for attempt in now:
             if replica.attempts.pop(attempt, replica) is not None:
+                self._add_late(attempt)
                 continue  # it was cancelled; nobody waits for it
             exchange = attempt.exchange
             exchange.delivered += attempt.produced
@@ -334,6 +356,7 @@ class Platform:
         """An attempt broke; what came of it stays with its caller."""
         if attempt.replica.attempts.pop(attempt, attempt.replica) is not None:
             return
+        attempt.failed = True
         exchange = attempt.exchange
         exchange.delivered += attempt.produced
         if exchange.attempt is attempt:
@@ -383,13 +406,37 @@ class Platform:
     def _stop(self, at: float, replica: Modelled) -> None:
         """What it has produced by now is all that it will have."""
         if replica.state == "ready":
-            for attempt in replica.attempts:
-                attempt.freeze(replica.engine.produced(attempt, at))
+            produced = [(attempt, replica.engine.produced(attempt, at)) for attempt in replica.attempts]
+            self._break_off(at, replica)
+            for attempt, tokens in produced:
+                attempt.freeze(tokens)
+
+    def _break_off(self, at: float, replica: Modelled) -> None:
+        running: list[Any] = replica.break_off(at)
+        for attempt in running:
+            self._add_late(attempt)
+
+    def _add_late(self, attempt: Attempt) -> None:
+        """What an engine computed for a request that was over, up to the end of its step, is the request's."""
+        if self._taken is not None and attempt.exchange.row >= 0:
+            self._taken.add(attempt.exchange)
+
+    def close(self, at: float) -> None:
+        """The run is over: whoever is being served has taken what was drawn until now."""
+        for replica in self.replicas.values():
+            if replica.state == "ready":
+                self._break_off(at, replica)
 
     def throttle(self, at: float, name: str, slowdown: float) -> None:
         """Clocks run so many times slower: computing takes longer, reading memory does not."""
         replica = self.replicas[name]
         if replica.set_clock(at, slowdown):
+            self._arrange(replica)
+
+    def cap(self, at: float, name: str, cap_w: float) -> None:
+        """A replica's accelerators together draw no more than that from now on; infinity: no cap."""
+        replica = self.replicas[name]
+        if replica.set_cap(at, cap_w):
             self._arrange(replica)
 
     def slow(self, at: float, name: str, factor: float) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from underlay.domain.figures import Figure
+from underlay.twin.run_ledger import RunLedger
+
 #: How a request ended, by number in ``Requests.outcome``; ``open`` when the run did before it.
 OUTCOMES = ("finished", "refused", "failed", "left", "open")
 
@@ -23,10 +26,11 @@ ITL_CLASSES = 256
 ITL_FIRST_S = 1e-4
 ITL_WIDTH = log(1.05)
 
-_NUMPY = {"d": "f8", "i": "i4", "h": "i2", "b": "i1"}
+_NUMPY = {"d": "f8", "f": "f4", "i": "i4", "h": "i2", "b": "i1"}
 
 #: The columns of a row and their kinds (``struct``): times in seconds, tokens as counts, names as places in
 #: ``Requests.names``. ``ttft_s`` and ``e2e_s`` are the caller's, way there and back included; nan where none.
+#: ``within_s`` is how long an answer may take that can wait (nan: it cannot), ``held_s`` how long it was put off.
 COLUMNS: dict[str, str] = {
     "arrived_s": "d",
     "ttft_s": "d",
@@ -42,6 +46,8 @@ COLUMNS: dict[str, str] = {
     "attempts": "b",
     "outcome": "b",
     "try_": "b",
+    "within_s": "f",
+    "held_s": "f",
 }
 _ROW = Struct("<" + "".join(COLUMNS.values()))
 _KINDS = np.dtype({"names": list(COLUMNS), "formats": [f"<{_NUMPY[kind]}" for kind in COLUMNS.values()]})
@@ -141,17 +147,40 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A total of one place (a region's name; empty: everywhere): energy, water, carbon or money.
+    """A total of one place (empty: everywhere): energy, water, carbon or money.
 
-    ``method`` is measured, calibrated, modelled or assumed; ``boundary`` says what is inside.
+    A place is a region's name, or the path of a site, hall or rack; regions add up to everywhere, sites and what is
+    in them do not add to regions, as they are in these.
     """
 
     place: str
     name: str
-    value: float
-    unit: str
-    method: str
-    boundary: str = ""
+    figure: Figure
+
+    @classmethod
+    def of(cls, place: str, name: str, value: float, unit: str, method: str, boundary: str = "") -> Account:
+        """An account of a figure that no meter read and of which nobody knows how far it is off."""
+        return cls(place, name, Figure(value, unit, method, boundary=boundary))  # type: ignore[arg-type]
+
+    @property
+    def value(self) -> float:
+        """How much of its unit."""
+        return self.figure.value
+
+    @property
+    def unit(self) -> str:
+        """The unit."""
+        return self.figure.unit
+
+    @property
+    def method(self) -> str:
+        """Measured, calibrated, modelled or assumed."""
+        return self.figure.method
+
+    @property
+    def boundary(self) -> str:
+        """What is inside."""
+        return self.figure.boundary
 
 
 @dataclass(slots=True)
@@ -160,7 +189,8 @@ class RunResult:
 
     ``trace_hash`` is equal for equal seeds; ``partial`` says that it was interrupted at ``simulated_s``.
     ``warnings`` are what to distrust (extrapolated profiles, assumed figures); ``happenings`` what befell the world
-    (time, text). ``itl_counts`` say how many tokens came how long after the one before (``itl_s``).
+    (time, text). ``itl_counts`` say how many tokens came how long after the one before (``itl_s``). ``ledger`` says
+    what each request took, ``places`` what sites, halls and racks did, each if the scenario asks for it.
     """
 
     scenario: str
@@ -178,6 +208,8 @@ class RunResult:
     slo: dict[str, float] = field(default_factory=dict)
     variant: str = ""
     itl_counts: list[int] = field(default_factory=list)
+    ledger: RunLedger | None = None
+    places: list[Account] = field(default_factory=list)
 
 
 def itl_s(place: int) -> float:

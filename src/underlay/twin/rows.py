@@ -19,7 +19,8 @@ FINISHED = OUTCOMES.index("finished")
 class Rows(NamedTuple):
     """Columns of some requests, with what follows from them: whether they finished, and within every SLO.
 
-    Each row stands for ``weight`` requests: for itself, unless it was drawn from flows.
+    Those that can wait (``within_s``) are good when their whole answer came in time. Each row stands for ``weight``
+    requests: for itself, unless it was drawn from flows.
     """
 
     arrived_s: Column
@@ -29,11 +30,20 @@ class Rows(NamedTuple):
     prompt_tokens: Column
     output_tokens: Column
     cached_tokens: Column
+    region: Column
+    served_in: Column
     outcome: Column
     try_: Column
+    within_s: Column
+    held_s: Column
     finished: Column
     good: Column
     weight: Column
+
+    @property
+    def can_wait(self) -> Column:
+        """Which of them could be put off."""
+        return ~np.isnan(self.within_s)
 
     @property
     def weighted(self) -> bool:
@@ -58,6 +68,9 @@ def rows_of(requests: Requests, slo: dict[str, float]) -> Rows:
     for name, most_s in slo.items():
         # An answer of one token has no time between tokens, and nothing to hold against it.
         good &= ~(latencies[name] > most_s)
+    can_wait = ~np.isnan(plain["within_s"])
+    if can_wait.any():
+        good[can_wait] = (finished & (plain["e2e_s"] <= plain["within_s"]))[can_wait]
     return Rows(**plain, tpot_s=latencies["tpot"], finished=finished, good=good, weight=requests.weights())
 
 

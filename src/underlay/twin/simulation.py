@@ -20,6 +20,7 @@ from .assembly import Assembly
 from .callers import Callers
 from .kernel import copied
 from .records import Account, RunResult
+from .run_ledger import RunLedger
 from .sampling import Sampled, Sampler
 from .scenario import Scenario
 
@@ -71,6 +72,14 @@ class World(Sampled, Protocol):
 
     def accounts(self) -> list[Account]:
         """The totals of the run until now."""
+        ...
+
+    def ledger(self) -> RunLedger | None:
+        """What each request took until now, if that is asked for."""
+        ...
+
+    def places(self) -> list[Account]:
+        """The totals of sites and what is in them until now, if these are asked for."""
         ...
 
     def happenings(self) -> list[tuple[float, str]]:
@@ -177,6 +186,8 @@ class Simulation:
             partial=self.partial,
             slo=dict(self.outline.slo),
             itl_counts=self._itl_counts(),
+            ledger=world.ledger(),
+            places=world.places(),
         )
 
     def _itl_counts(self) -> list[int]:

@@ -18,9 +18,10 @@ import numpy as np
 
 from underlay.domain.figures import weakest
 
-from .figures import COMMON_UNITS, KINDS, LATENCIES, PERCENTILES, Figure
+from .figures import ACCELERATOR_PARTS, COMMON_UNITS, KINDS, LATENCIES, PERCENTILES, Figure
 from .records import OUTCOMES, Account, RunResult, Series, itl_s
 from .rows import FINISHED, Column, Rows, percentiles, rows_of
+from .run_ledger import RunLedger
 from .windows import Windows, thin, windows_of
 
 #: Groups of a breakdown beyond this many (the largest stay) are added up in one row.
@@ -64,6 +65,8 @@ class Summary:
     accounts: list[Account] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     happenings: list[tuple[float, str]] = field(default_factory=list)
+    ledger: RunLedger | None = None
+    places: list[Account] = field(default_factory=list)
 
     @property
     def arrivals_s(self) -> float:
@@ -101,6 +104,8 @@ def summarise(result: RunResult) -> Summary:
         accounts=list(result.accounts),
         warnings=list(result.warnings),
         happenings=list(result.happenings),
+        ledger=result.ledger.without_rows() if result.ledger is not None else None,
+        places=list(result.places),
     )
 
 
@@ -128,7 +133,7 @@ def request_figures(rows: Rows, span_s: float) -> list[Figure]:
     weight = rows.weight
     counts = np.bincount(rows.outcome.astype(np.int64), weights=weight, minlength=len(OUTCOMES))
     total, good = float(weight.sum()), float(weight[rows.good].sum())
-    served = rows.finished
+    can_wait, served = rows.can_wait, rows.finished
     output_tokens, cached_tokens, prompt_tokens = (
         float((weight * column)[served].sum())
         for column in (rows.output_tokens, rows.cached_tokens, rows.prompt_tokens)
@@ -144,10 +149,25 @@ def request_figures(rows: Rows, span_s: float) -> list[Figure]:
         "output_token_rate": _ratio(output_tokens, span_s),
         "cached_share": _ratio(cached_tokens, prompt_tokens),
     }
-    weights = weight[served] if rows.weighted else None
+    soon = served & ~can_wait  # how long it takes is no matter of those that can wait
+    weights = weight[soon] if rows.weighted else None
     for name in LATENCIES:
-        values |= _latency(name, getattr(rows, f"{name}_s")[served], weights)
+        values |= _latency(name, getattr(rows, f"{name}_s")[soon], weights)
+    if can_wait.any():
+        values |= _deferrable(rows.only(can_wait))
     return [Figure.of(name, value, "modelled") for name, value in values.items()]
+
+
+def _deferrable(rows: Rows) -> dict[str, float]:
+    """What became of those that can wait."""
+    total = float(rows.weight.sum())
+    return {
+        "deferrable": total,
+        "deferrable_in_time": _ratio(float(rows.weight[rows.good].sum()), total),
+        "held_mean": float(np.average(rows.held_s, weights=rows.weight)),
+        "held_p90": float(np.percentile(rows.held_s, 90)),
+        "moved_share": _ratio(float(rows.weight[rows.region != rows.served_in].sum()), total),
+    }
 
 
 def itl_figures(counts: Sequence[int]) -> list[Figure]:
@@ -180,10 +200,11 @@ def account_figures(result: RunResult, rows: Rows) -> list[Figure]:
     for name, parts in {
         "water": [each for name, each in totals.items() if name.startswith("water_")],
         "cost": [each for name, each in totals.items() if name.endswith("_cost")],
+        "energy_accelerators": [totals[name] for name in ACCELERATOR_PARTS if name in totals],
     }.items():
         if parts and name not in totals:
             value = sum(part.value for part in parts)
-            totals[name] = Account("", name, value, parts[0].unit, weakest(part.method for part in parts))
+            totals[name] = Account.of("", name, value, parts[0].unit, weakest(part.method for part in parts))
     figures = [Figure.of(name, each.value, each.method, each.unit) for name, each in totals.items()]
     tokens = float(rows.output_tokens[rows.finished].sum())
     energy, energy_it, cost = (totals.get(name) for name in ("energy_feeder", "energy_it", "cost"))
@@ -213,7 +234,9 @@ def everywhere(accounts: Iterable[Account]) -> list[Account]:
         alike = whole or (parts if parts[0].unit in COMMON_UNITS else [])
         if alike:
             unit, value = _common(alike)
-            totals.append(Account("", name, value, unit, weakest(part.method for part in alike), alike[0].boundary))
+            totals.append(
+                Account.of("", name, value, unit, weakest(part.method for part in alike), alike[0].boundary)
+            )
     return totals
 
 

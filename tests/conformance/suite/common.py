@@ -18,6 +18,8 @@ import time
 import urllib.parse
 import urllib.request
 
+import pytest
+
 URL = os.environ["UNDERLAY_TEST_URL"]
 CONSOLE = os.environ["UNDERLAY_TEST_CONSOLE"]
 KEY = os.environ["UNDERLAY_TEST_KEY"]
@@ -158,6 +160,21 @@ def admin(path: str):
         return json.load(reply)
 
 
+def get(path: str, headers: dict[str, str]):
+    """Read something from the public listener, where a client has no call for it."""
+    return _public(urllib.request.Request(URL + path, headers=headers))
+
+
+def post(path: str, body: dict, headers: dict[str, str]):
+    """Ask the public listener, and see what a client leaves out."""
+    return _public(urllib.request.Request(URL + path, json.dumps(body).encode(), headers))
+
+
+def _public(request: urllib.request.Request):
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return json.load(reply)
+
+
 def journeys(trace_id: str, count: int = 1) -> list[dict]:
     """The journeys of a trace, once there are ``count`` of them."""
     until = time.monotonic() + 3
@@ -228,6 +245,26 @@ def _ask(model: str, key: str, text: str = "[[tokens=2000 itl=20]]") -> http.cli
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     connection.request("POST", "/v1/chat/completions", body, headers)
     return connection
+
+
+def check_energy(energy: dict) -> dict:
+    """What a reply says of joules, and where the rest is read."""
+    assert energy["joules"] > 0 and energy["uncertainty_joules"] > 0
+    assert energy["method"] in ("modelled", "assumed")  # never measured: the last window is still open
+    assert energy["status"] == "provisional"
+    assert energy["boundary"]
+    assert energy["record"] == f"/v1/requests/{energy['receipt']}/energy"
+    return energy
+
+
+def check_record(record: dict, energy: dict) -> None:
+    """What is read afterwards is of the same request, and says nothing of what it cost whoever runs the platform."""
+    assert (record["id"], record["object"]) == (energy["receipt"], "request.energy")
+    assert record["status"] in ("provisional", "settled")
+    assert record["joules"] == pytest.approx(sum(j for a, j in record["accounts"].items() if a != "overhead"))
+    assert {f["unit"] for f in record["carbon"].values()} == {"gCO2e"}
+    assert float(record["price_usd"]) > 0
+    assert not {"cost", "margin"} & record.keys()
 
 
 # Each breaks an answer after its third token, in a way of its own.

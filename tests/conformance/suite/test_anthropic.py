@@ -16,6 +16,8 @@ from common import (
     TWICE,
     URL,
     call,
+    check_energy,
+    check_record,
     each,
     entered,
     freed,
@@ -179,6 +181,20 @@ async def test_raw_response(api):
     assert raw.headers["anthropic-ratelimit-requests-limit"] == "1000"
     assert raw.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
     assert (await call(raw.parse)).content[0].text == words(2)
+
+
+async def test_energy(api):
+    """usage.energy: whole, in message_delta; GET /v1/requests/{id}/energy"""
+    energy = check_energy((await ask(api, "[[tokens=4]]")).usage.energy)
+    check_record(await call(client(api).get, energy["record"], cast_to=object), energy)
+    events = await gathered(await ask(api, "[[tokens=4]]", stream=True))
+    told = [e.usage.energy for e in events if e.type == "message_delta"]
+    assert told[0]["joules"] > 0
+    assert not hasattr(events[0].message.usage, "energy")
+    raw = await call(client(api).messages.with_raw_response.create, **asking("[[tokens=2]]"))
+    assert float(raw.headers["x-underlay-energy-joules"]) == (await call(raw.parse)).usage.energy["joules"]
+    with pytest.raises(anthropic.NotFoundError):
+        await call(client(api, key=KEYS["metered"]).get, energy["record"], cast_to=object)
 
 
 @pytest.mark.parametrize("model", [MODEL, REMOTE])

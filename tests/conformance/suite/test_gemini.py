@@ -18,13 +18,17 @@ from common import (
     URL,
     VECTORS,
     call,
+    check_energy,
+    check_record,
     each,
     freed,
     gathered,
+    get,
     journeys,
     mistyped,
     mortal_again,
     occupied,
+    post,
     revoke,
     trace,
     traced,
@@ -208,6 +212,30 @@ async def test_embed(api):
     done = await call(asked, model=VECTORS, contents=["abc", "abcdef"])
     assert [len(e.values) for e in done.embeddings] == [DIMENSIONS, DIMENSIONS]
     assert done.embeddings[1].values[0] == 6
+
+
+# Joules.
+
+
+async def test_energy(api):
+    """energy of usageMetadata: passed over by the client, told in a header; GET /v1/requests/{id}/energy"""
+    done = await ask(api, "[[tokens=4]]")
+    assert said_joules(done) > 0
+    assert not hasattr(done.usage_metadata, "energy")  # it leaves out what it does not know
+    assert said_joules(await call(client(api).models.embed_content, model=VECTORS, contents="abc")) > 0
+    last = (await gathered(await stream_of(api, "[[tokens=4]]")))[-1]
+    for receipt in (done.response_id, last.response_id):
+        record = get(f"/v1beta/requests/req_{receipt}/energy", {"x-goog-api-key": KEY})
+        check_record(record, {"receipt": f"req_{receipt}"})
+    body = {"contents": [{"parts": [{"text": "[[tokens=4]]"}]}]}
+    raw = post(f"/v1beta/models/{MODEL}:generateContent", body, {"x-goog-api-key": KEY})
+    check_energy(raw["usageMetadata"]["energy"])
+
+
+def said_joules(answer) -> float | None:
+    headers = {name.lower(): value for name, value in answer.sdk_http_response.headers.items()}
+    told = headers.get("x-underlay-energy-joules")
+    return None if told is None else float(told)
 
 
 # Tools.

@@ -22,6 +22,8 @@ from common import (
     URL,
     VECTORS,
     call,
+    check_energy,
+    check_record,
     each,
     entered,
     freed,
@@ -52,6 +54,7 @@ TOOL = {
     },
 }
 ARGUMENTS = {"city": "Paris", "days": 21}
+NO_ENERGY = {"energy": None}  # it differs from request to request
 
 
 class Weather(BaseModel):
@@ -136,7 +139,7 @@ async def test_chat_stream_usage(api):
     whole = await chat(api, "[[tokens=6]]")
     assert [c.usage for c in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    assert chunks[-1].usage.to_dict() | NO_ENERGY == whole.usage.to_dict() | NO_ENERGY
 
 
 async def test_chat_stream_helper(api):
@@ -306,6 +309,51 @@ async def test_json_object(api):
     """response_format json_object"""
     done = await chat(api, "Weather?", response_format={"type": "json_object"})
     assert json.loads(done.choices[0].message.content) == {}
+
+
+# Joules.
+
+
+async def test_energy(api):
+    """usage.energy: chat, completions, responses, whole and streamed; embeddings"""
+    sdk, usage = client(api), {"stream": True, "stream_options": {"include_usage": True}}
+
+    async def spoken(**options):
+        return await chat(api, "[[tokens=4]]", **options)
+
+    async def completed(**options):
+        return await call(sdk.completions.create, model=MODEL, prompt="[[tokens=4]]", **options)
+
+    for ask in (spoken, completed):
+        check_energy((await ask()).usage.energy)
+        chunks = await gathered(await ask(**usage))
+        assert [chunk.usage for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+        assert chunks[-1].choices == []
+        assert chunks[-1].usage.energy["joules"] > 0
+        assert not [chunk for chunk in await gathered(await ask(stream=True)) if chunk.usage]
+    check_energy((await call(sdk.embeddings.create, model=VECTORS, input="abc")).usage.energy)
+    respond = sdk.responses.create
+    check_energy((await call(respond, model=MODEL, input="[[tokens=4]]")).usage.energy)
+    events = await gathered(await call(respond, model=MODEL, input="[[tokens=4]]", stream=True))
+    assert events[-1].type == "response.completed"
+    energy = events[-1].response.usage.energy
+    kept = await call(sdk.responses.retrieve, events[-1].response.id)
+    assert kept.usage.energy == energy
+    assert energy["joules"] > 0
+
+
+async def test_energy_record(api):
+    """GET /v1/requests/{id}/energy: one's own, nobody else's"""
+    sdk = client(api)
+    energy = check_energy((await chat(api, "[[tokens=4]]")).usage.energy)
+    path = energy["record"].removeprefix("/v1")
+    check_record(await call(sdk.get, path, cast_to=object), energy)
+    raw = await call(sdk.chat.completions.with_raw_response.create, model=MODEL, messages=said("[[tokens=2]]"))
+    assert float(raw.headers["x-underlay-energy-joules"]) == (await call(raw.parse)).usage.energy["joules"]
+    for asker, lost in ((client(api, key=KEYS["metered"]), path), (sdk, path.replace("/req_", "/req_0"))):
+        with pytest.raises(openai.NotFoundError) as caught:
+            await call(asker.get, lost, cast_to=object)
+        assert caught.value.param == "request_id"
 
 
 # Completions, embeddings.

@@ -161,7 +161,7 @@ def test_a_look_at_the_memory_changes_nothing() -> None:
 
 def test_the_watcher_sees_every_second_that_was_computed() -> None:
     seen = []
-    engine = ModelledEngine(PagedRules(blocks=200), TIMES, watcher=lambda *what: seen.append(what))
+    engine = ModelledEngine(PagedRules(blocks=200), TIMES, watcher=lambda *what: seen.append(what) or 0.0)
     requests = [Request(name, 50 + name, 20 + 7 * name) for name in range(10)]
     for request in requests:
         engine.arrive(0.013 * request.name, request)

@@ -165,7 +165,7 @@ def test_no_stranger_writes_in_the_page():
         add(result, 1.0, 0.1, 0.2, tenant=NASTY, region=NASTY, model=NASTY, served_in=NASTY)
         result.scenario = result.trace_hash = NASTY
         result.warnings, result.happenings = [NASTY], [(1.0, NASTY)]
-        result.accounts.append(Account(NASTY, "cooling", 1.0, "kWh", "modelled", NASTY))
+        result.accounts.append(Account.of(NASTY, "cooling", 1.0, "kWh", "modelled", NASTY))
         result.series.values[f"{NASTY}.power_w"] = [1.0] * len(result.series.times_s)
         return result
 
@@ -192,7 +192,7 @@ def test_a_page_stays_small_however_much_there_is():
             add(result, 1.0, 0.1, 0.2, tenant=f"tenant {number} " * 40, region=f"region {number}")
             result.happenings.append((number / 100, f"happening {number} " * 50))
             result.warnings.append(f"warning {number} " * 50)
-            result.accounts.append(Account(f"region {number}", "cooling", 1.0, "kWh", "modelled", "b" * 500))
+            result.accounts.append(Account.of(f"region {number}", "cooling", 1.0, "kWh", "modelled", "b" * 500))
         steps = range(20_000)
         waves = {f"region {number}.running": [float(step % 7) for step in steps] for number in range(20)}
         result.series = Series([float(step) for step in steps], waves)

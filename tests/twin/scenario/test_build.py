@@ -8,6 +8,7 @@ import pytest
 from tests.twin.journals import Recorder
 
 from underlay.physics import profiles
+from underlay.physics.step_power import StepJoules, StepPower
 from underlay.twin.crowd.impatience import Impatient
 from underlay.twin.engine import PagedRules, SlotRules
 from underlay.twin.kernel import Kernel
@@ -101,6 +102,22 @@ def test_a_calibrated_profile_takes_the_place_of_those_that_ship(scenario, tmp_p
     found = build_models.profile(model, "h100-sxm")
     assert found.source == "measured here"
     assert found.coefficients.host_s == pytest.approx(line.coefficients().host_s + 0.1)
+
+
+def test_a_profile_that_was_metered_says_what_is_drawn(scenario, tmp_path):
+    joules = StepJoules(1.0, 1.0, 1.0, 1.0)
+    power = StepPower("calibrated", "m", "b", joules, 0.1, "", (1, 8), (150.0, 250.0), 300.0, idle_w=40.0)
+    line = msgspec.structs.replace(next(iter(profiles.lines().values())), power=power)
+    (tmp_path / "mine.json").write_bytes(msgspec.json.encode(line))
+    made = scenario("models: [{profile: mine.json}]\n")
+    curve = build_energy.curve(build_models.profile(made.models[0], "h100-sxm").power, "h100-sxm", 1)
+    assert [curve.power_w(n) for n in (0, 1, 8)] == pytest.approx([40.0, 150.0, 250.0])
+    (kind,) = made.world.servers
+    assert build_energy.equipment_of(made, kind).idle_w == 40.0
+    beyond = msgspec.structs.replace(power, idle_w=None, above_idle=True)
+    published_w = build_energy.curve(beyond, "h100-sxm", 2).power_w(0)
+    assert published_w == 2 * build_energy.equipment_of(scenario(""), kind).idle_w
+    assert build_energy.curve(beyond, "h100-sxm", 2).power_w(1) == pytest.approx(published_w + 150.0)
 
 
 def test_all_replicas_find_room_largest_first(scenario):
@@ -207,7 +224,8 @@ def test_faults_keep_time_place_and_settings(scenario):
 
 
 @pytest.mark.parametrize(
-    ("name", "accelerators"), [("one-site", 64), ("three-regions-day", 64), ("hundred-thousand", 100_000)]
+    ("name", "accelerators"),
+    [("one-site", 72), ("three-regions-day", 64), ("deferrable-day", 72), ("hundred-thousand", 100_000)],
 )
 def test_what_comes_along_stands(name, accelerators):
     assert build_world.topology(read(name)).accelerators == accelerators

@@ -123,6 +123,7 @@ def test_what_nobody_said_is_not_accounted() -> None:
     world.run(to=100)
     assert {one.name for one in world.facility.accounts()} == {
         "accelerators_busy", "accelerators_idle", "host", "power_chain_loss", "energy_it", "energy_feeder",
+        "host_active", "accelerator_hours",
     }  # fmt: skip
 
 

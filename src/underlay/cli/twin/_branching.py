@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 Settings = tuple[tuple[str, Any], ...]
 
 #: Policies that lie above a desk, which no desk can be told to change.
-_ABOVE = ("region_choice", "region_rtt_max")
+_ABOVE = (
+    "region_choice",
+    "region_rtt_max",
+    "deferral",
+    "deferral_margin_s",
+    "deferral_moves",
+    "carbon_usd_per_tonne",
+)
 
 
 def may_change(setting: str) -> bool:

@@ -7,12 +7,14 @@ from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
 from underlay.cli import _says
+from underlay.cli.twin import _ledger
 from underlay.twin.figures import LATENCIES, PERCENTILES, title
 from underlay.twin.report.tables import VARIANT_COLUMNS
 from underlay.twin.report.wording import percent, quantity, scale, span, spread
 
 if TYPE_CHECKING:
     from underlay.twin.experiment import Difference, Estimate, Experiment
+    from underlay.twin.records import Account
     from underlay.twin.summary import Summary
 
 _LATENCIES = (*LATENCIES, "itl")
@@ -62,6 +64,12 @@ def _cell(each: Estimate | None) -> str:
         return ""
     half = spread(each.interval, each.unit)[1]
     return quantity(each.interval.mean, each.unit) + (f" ± {half}" if half else "")
+
+
+def ledger(experiment: Experiment, variant: str) -> list[str]:
+    """Who took what in the first run, where that was asked for."""
+    found = next((run.ledger for run in experiment.counted(variant) if run.ledger is not None), None)
+    return [] if found is None else [_ledger.told(found)]
 
 
 def variants(experiment: Experiment, front: Iterable[str] = ()) -> str:
@@ -162,19 +170,25 @@ def _run(run: Summary) -> dict[str, Any]:
             ]
             for kind, groups in run.groups.items()
         },
-        "accounts": [
-            {
-                "place": account.place,
-                "name": account.name,
-                "value": _known(account.value),
-                "unit": account.unit,
-                "method": account.method,
-                "boundary": account.boundary,
-            }
-            for account in run.accounts
-        ],
+        "accounts": _accounts(run.accounts),
+        **({"places": _accounts(run.places)} if run.places else {}),
+        **({"ledger": _ledger.as_json(run.ledger)} if run.ledger is not None else {}),
         "happenings": [{"at_s": at_s, "what": what} for at_s, what in run.happenings],
     }
+
+
+def _accounts(found: Iterable[Account]) -> list[dict[str, Any]]:
+    return [
+        {
+            "place": account.place,
+            "name": account.name,
+            "value": account.value,
+            "unit": account.unit,
+            "method": account.method,
+            "boundary": account.boundary,
+        }
+        for account in found
+    ]
 
 
 def _known(value: float) -> float | None:

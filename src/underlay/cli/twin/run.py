@@ -41,7 +41,7 @@ def command(ctx: click.Context, /, scenario: str, as_json: bool, **options: Any)
     if as_json:
         _says.result_json("twin run", _words.as_json(experiment, files))
     else:
-        _words.tell(experiment, _words.figures(experiment, variant.name))
+        _words.tell(experiment, _words.figures(experiment, variant.name), *_words.ledger(experiment, variant.name))
         hashes = ", ".join(run.trace_hash for run in experiment.summaries[variant.name])
         _says.progress(f"trace hash: {hashes}")
     _running.finish(ctx, experiment, files)

@@ -14,7 +14,7 @@ import click
 from underlay.cli import _says
 from underlay.cli._options import json_option
 from underlay.cli._says import INVALID, NOT_FOUND, Failure
-from underlay.cli.twin import _running
+from underlay.cli.twin import _energy, _running
 from underlay.cli.twin._options import Setting, changes_option, recorded_options, span_s, variants_option
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def command(
     asked = _running.Asked(seed=None, changes=(), duration=None, **options)
     question = what_if.Question(
         journal,
-        tuple(_profile(text) for text in profiles),
+        tuple(_energy.profile(text) for text in profiles),
         span_s(start, "--start"),
         span_s(stop, "--stop") if stop is not None else inf,
         (("ttft", span_s(slo_ttft, "--slo-ttft")), ("tpot", span_s(slo_tpot, "--slo-tpot"))),
@@ -183,11 +183,6 @@ def _near(found: Sequence[Difference]) -> str:
 def _terms(replicas: int | None, scale_rate: float | None) -> list[Setting]:
     told = {"replicas": replicas, "rate": scale_rate}
     return [(name, f"{value:g}") for name, value in told.items() if value is not None]
-
-
-def _profile(text: str) -> tuple[str, str]:
-    model, given, profile = text.partition("=")
-    return (model, profile) if given and not Path(text).exists() else ("", text)
 
 
 @contextmanager

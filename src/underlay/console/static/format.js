@@ -54,6 +54,15 @@ export function memory(megabytes) {
   return megabytes >= 1024 ? `${(megabytes / 1024).toFixed(1)} GB` : `${Math.round(megabytes)} MB`;
 }
 
+const PREFIXES = [[1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"]];
+
+/** A value with the prefix that leaves it above 1: 187 µg. @param {number | null | undefined} value @param {string} unit */
+export function scaled(value, unit) {
+  if (value == null || !Number.isFinite(value)) return "–";
+  const [scale, prefix] = PREFIXES.find(([least]) => Math.abs(value) >= least) ?? (value === 0 ? PREFIXES[0] : PREFIXES[3]);
+  return `${Number((value / scale).toPrecision(3))} ${prefix}${unit}`;
+}
+
 /** @param {number} ratio */
 export function percent(ratio) {
   const value = ratio * 100;

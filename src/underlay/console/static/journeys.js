@@ -1,6 +1,6 @@
 /** The list of journeys, and one journey by itself. */
 import { html, signal, useEffect, useRef, useState } from "./dom.js";
-import { clock, count, moment, ms, rate, usd, words } from "./format.js";
+import { clock, count, moment, ms, rate, scaled, usd, words } from "./format.js";
 import { Icon } from "./icons.js";
 import { Command, Copy, Empty, Freshness, Outcome, Problem, Provenance } from "./kit.js";
 import { bind } from "./keys.js";
@@ -149,7 +149,25 @@ export function JourneyFigures({ journey }) {
     <${Figure} name="Tokens in" value=${count(usage.prompt_tokens)} sub=${usage.cached_tokens ? `${count(usage.cached_tokens)} cached` : "none cached"} method="measured" note="Counted by the engine." />
     <${Figure} name="Tokens out" value=${count(usage.completion_tokens)} method="measured" note="Counted by the engine." />
     <${Figure} name="Cost" value=${usd(journey.money_usd)} method="priced" note=${`Exactly $${journey.money_usd}.`} />
+    ${journey.energy?.joules != null && html`<${EnergyFigures} energy=${journey.energy} />`}
   </dl>`;
+}
+
+/** From the best founded to the least: a sum is known as its least part is. */
+const FOUNDED = ["measured", "calibrated", "modelled", "assumed"];
+
+/** @param {{energy: import("./types.js").Energy}} props */
+function EnergyFigures({ energy }) {
+  const off = energy.uncertainty_joules == null ? "" : `± ${scaled(energy.uncertainty_joules, "J")}`;
+  const sub = [off, energy.status === "settled" ? "" : "provisional"].filter(Boolean).join(", ");
+  const carbon = energy.carbon.location;
+  const water = energy.water.off_site;
+  const costs = Object.entries(energy.cost);
+  return html`<${Figure} name="Energy" value=${scaled(energy.joules, "J")} sub=${sub} method=${energy.method} note=${`${energy.meter}: ${energy.boundary}`} />
+    ${carbon && html`<${Figure} name="Carbon" value=${scaled(carbon.value, "g")} sub="CO₂e by location" method=${carbon.method} note=${`${carbon.boundary}; ${carbon.source ?? ""}`} />`}
+    ${water && html`<${Figure} name="Water" value=${scaled(water.value / 1000, "L")} sub="off site" method=${water.method} note=${`${water.boundary}; ${water.source ?? ""}`} />`}
+    ${costs.length > 0 && html`<${Figure} name="Cost to us" value=${usd(costs.reduce((sum, [, part]) => sum + part.value, 0))} sub=${costs.map(([name]) => name).join(" + ")}
+      method=${FOUNDED.findLast((method) => costs.some(([, part]) => part.method === method))} note=${costs.map(([name, part]) => `${words(name)}: ${part.source || part.boundary || ""}`).join("; ")} />`}`;
 }
 
 /** @param {{name: string, value: string, sub?: string, method: string, note?: string}} props */

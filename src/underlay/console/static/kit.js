@@ -13,7 +13,7 @@ export function announce(text) {
 }
 
 const METHODS = {
-  measured: "Measured: read from a clock or counted by the engine.",
+  measured: "Measured: read from a clock or a meter, or counted by the engine.",
   priced: "Priced: counted tokens times the price list of this platform.",
   calibrated: "Calibrated: computed with figures that were measured on this machine.",
   modelled: "Modelled: computed from published figures.",

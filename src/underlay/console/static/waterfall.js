@@ -1,6 +1,6 @@
 /** A journey as a picture: every hop where it began, as long as it took, and why it was so. */
 import { html, useState } from "./dom.js";
-import { count, ms, percent } from "./format.js";
+import { count, ms, percent, scaled } from "./format.js";
 import { Segments } from "./kit.js";
 
 /** Kinds of time, in the order of the legend. */
@@ -106,7 +106,7 @@ function HopRow({ hop, at, first }) {
     <div class="hop-name"><span>${hop.name.replaceAll("_", " ")}</span>${hop.who && html`<span class="muted hop-who">${hop.who}</span>`}</div>
     <div class="hop-track" aria-hidden="true"><span class=${`bar bar-${kindOf(hop)}`} style=${{ "--start": start, "--size": size }}></span></div>
     <div class="hop-time num">${ms(hop.duration_ms)}</div>
-    <div class="hop-why">${hop.why}${hop.tokens != null && html`<span class="hop-tokens num">${count(hop.tokens)} tokens</span>`}</div>
+    <div class="hop-why">${hop.why}${hop.tokens != null && html`<span class="hop-tokens num">${count(hop.tokens)} tokens</span>`}${hop.joules != null && html`<span class="hop-tokens num">${scaled(hop.joules, "J")}</span>`}</div>
   </li>`;
 }
 
@@ -114,10 +114,11 @@ function HopRow({ hop, at, first }) {
 function HopTable({ journey }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Hops as a table"><table class="data">
     <thead><tr><th scope="col">Hop</th><th scope="col" class="right">Starts</th><th scope="col" class="right">Takes</th>
-      <th scope="col" class="right">Tokens</th><th scope="col">Who</th><th scope="col">Why</th></tr></thead>
+      <th scope="col" class="right">Tokens</th><th scope="col" class="right">Energy</th><th scope="col">Who</th><th scope="col">Why</th></tr></thead>
     <tbody>${journey.hops.map((hop) => html`<tr><th scope="row">${hop.name.replaceAll("_", " ")}</th>
       <td class="num right">${ms(hop.start_ms)}</td><td class="num right">${ms(hop.duration_ms)}</td>
-      <td class="num right">${hop.tokens == null ? "" : count(hop.tokens)}</td><td>${hop.who}</td><td class="wide">${hop.why}</td></tr>`)}</tbody>
+      <td class="num right">${hop.tokens == null ? "" : count(hop.tokens)}</td>
+      <td class="num right">${hop.joules == null ? "" : scaled(hop.joules, "J")}</td><td>${hop.who}</td><td class="wide">${hop.why}</td></tr>`)}</tbody>
   </table></div>`;
 }
 

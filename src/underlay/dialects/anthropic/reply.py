@@ -10,6 +10,7 @@ import msgspec
 
 from underlay.dialects.anthropic.errors import error_body
 from underlay.dialects.delivery import id_stem
+from underlay.dialects.energy import energy_fields
 from underlay.domain.answer import Opening, Piece, Receipt, Strand, StrandEnd, ToolCallDelta, Usage
 from underlay.domain.errors import EngineFailed, UnderlayError
 from underlay.domain.prompt import Ask
@@ -68,7 +69,7 @@ def whole(ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receip
             "model": opening.model,
             "content": _content(opening, strand),
             **stop_fields(strand.end),
-            "usage": usage_fields(receipt.usage, ask.band),
+            "usage": {**usage_fields(receipt.usage, ask.band), **energy_fields(opening, receipt)},
             "x_cost": {"usd": receipt.cost_usd},
         }
     )
@@ -151,7 +152,7 @@ class MessageWriter:
         """Write why it ended, what it used and what it cost."""
         ending = {
             "delta": stop_fields(self._end),
-            "usage": usage_fields(receipt.usage, self._band),
+            "usage": {**usage_fields(receipt.usage, self._band), **energy_fields(self._opening, receipt)},
             "x_cost": {"usd": receipt.cost_usd},
         }
         return self._close_block() + frame("message_delta", ending) + frame("message_stop", {})

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from underlay.dialects.delivery import id_stem
+from underlay.dialects.energy import energy_fields
 from underlay.dialects.gemini.errors import error_body
 from underlay.domain.answer import (
     Opening,
@@ -48,7 +49,7 @@ def whole(opening: Opening, strands: Sequence[Strand], receipt: Receipt) -> byte
     return _encode(
         {
             "candidates": [_candidate(index, strand) for index, strand in enumerate(strands)],
-            "usageMetadata": usage_fields(receipt.usage),
+            "usageMetadata": {**usage_fields(receipt.usage), **energy_fields(opening, receipt)},
             **_signature(opening),
         }
     )
@@ -146,7 +147,7 @@ class ChunkWriter:
 
     def __init__(self, opening: Opening, strands: int, *, events: bool) -> None:
         signature = _encode(_signature(opening))[1:]
-        self._request_id = opening.request_id
+        self._opening = opening
         self._events = events
         self._before = b"data: " if events else b",\n"
         self._after = b"," + signature + (b"\r\n\r\n" if events else b"\n")
@@ -192,12 +193,13 @@ class ChunkWriter:
     def close(self, receipt: Receipt) -> bytes:
         """Write the last chunk, with the usage."""
         candidates = {} if self._held is None else {"candidates": [self._held]}
-        last = self._chunk({**candidates, "usageMetadata": usage_fields(receipt.usage)})
+        usage = {**usage_fields(receipt.usage), **energy_fields(self._opening, receipt)}
+        last = self._chunk({**candidates, "usageMetadata": usage})
         return last if self._events else last + b"]"
 
     def fail(self, error: UnderlayError) -> bytes:
         """Write the error object where the next chunk would stand."""
-        body = error_body(error, self._request_id)
+        body = error_body(error, self._opening.request_id)
         if self._events:
             return b"data: " + body + b"\r\n\r\n"
         return (b",\n" if self._started else b"[") + body + b"\n]"

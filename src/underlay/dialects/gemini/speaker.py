@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from underlay.dialects.delivery import EVENT_STREAM_HEADERS, UNBUFFERED_HEADERS
+from underlay.dialects.energy import energy_fields
 from underlay.dialects.gemini import errors, models, reply, request
 from underlay.dialects.wire import Dialect, Refusal, Route, Writer
 from underlay.domain.answer import ModelCard, Opening, Receipt, Strand
@@ -51,7 +52,8 @@ class Gemini:
         answer: dict[str, Any] = (
             {"embedding": embeddings[0]} if route.name == "embed" else {"embeddings": embeddings}
         )
-        return msgspec.json.encode({**answer, "usageMetadata": {"promptTokenCount": receipt.usage.prompt_tokens}})
+        usage = {"promptTokenCount": receipt.usage.prompt_tokens, **energy_fields(opening, receipt)}
+        return msgspec.json.encode({**answer, "usageMetadata": usage})
 
     def models(self, route: Route, cards: Sequence[ModelCard]) -> bytes:
         """List a page of the models."""

@@ -197,7 +197,7 @@ def reply(ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receip
             "created": opening.created_s,
             "model": opening.model,
             "choices": [_choice(opening, index, strand, with_logprobs) for index, strand in enumerate(strands)],
-            "usage": usage_object(receipt.usage),
+            "usage": usage_object(opening, receipt),
             "service_tier": tier_used(ask),
             "system_fingerprint": None,
             "x_cost": cost_object(receipt),
@@ -262,7 +262,7 @@ class ChatWriter:
         """Write the usage if it was asked for, then the end mark."""
         if not self._include_usage:
             return DONE
-        last = {"usage": usage_object(receipt.usage), "x_cost": cost_object(receipt)}
+        last = {"usage": usage_object(self._opening, receipt), "x_cost": cost_object(receipt)}
         return self._head + b"]," + encode(last)[1:] + b"\n\n" + DONE
 
     def fail(self, error: UnderlayError) -> bytes:

@@ -125,7 +125,7 @@ def reply(ask: Ask, opening: Opening, strands: Sequence[Strand], receipt: Receip
         {
             **_head(opening),
             "choices": [_choice(ask, index, strand) for index, strand in enumerate(strands)],
-            "usage": usage_object(receipt.usage),
+            "usage": usage_object(opening, receipt),
             "x_cost": cost_object(receipt),
         }
     )
@@ -146,6 +146,7 @@ class CompletionWriter:
 
     def __init__(self, ask: Ask, opening: Opening) -> None:
         self._ask = ask
+        self._opening = opening
         self._include_usage = bool(ask.extras.get("include_usage"))
         self._wanted_logprobs = ask.prompt.sampling.logprobs
         self._strands = ask.prompt.strands
@@ -178,7 +179,7 @@ class CompletionWriter:
         """Write the usage if it was asked for, then the end mark."""
         if not self._include_usage:
             return DONE
-        last = {"usage": usage_object(receipt.usage), "x_cost": cost_object(receipt)}
+        last = {"usage": usage_object(self._opening, receipt), "x_cost": cost_object(receipt)}
         return self._head + b"]," + encode(last)[1:] + b"\n\n" + DONE
 
     def fail(self, error: UnderlayError) -> bytes:

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from underlay.dialects.energy import energy_fields
 from underlay.dialects.json_body import missing, optional_choice, required_str
 from underlay.dialects.openai.fields import deadline_s, sort_out
 from underlay.dialects.openai.frames import cost_object, encode
@@ -36,7 +37,7 @@ def parse(fields: Mapping[str, Any], headers: Mapping[str, str]) -> Ask:
 def embedded(ask: Ask, opening: Opening, vectors: Sequence[Sequence[float]], receipt: Receipt) -> bytes:
     """Write the vectors, in the order of their texts."""
     packed = ask.extras.get("encoding_format") == "base64"
-    usage = receipt.usage
+    tokens = receipt.usage.prompt_tokens
     return encode(
         {
             "object": "list",
@@ -49,7 +50,7 @@ def embedded(ask: Ask, opening: Opening, vectors: Sequence[Sequence[float]], rec
                 for index, vector in enumerate(vectors)
             ],
             "model": opening.model,
-            "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens, **energy_fields(opening, receipt)},
             "x_cost": cost_object(receipt),
         }
     )

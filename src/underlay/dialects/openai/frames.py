@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from underlay.dialects.delivery import id_stem
-from underlay.domain.answer import Opening, Receipt, TokenLogprob, Usage
+from underlay.dialects.energy import energy_fields
+from underlay.domain.answer import Opening, Receipt, TokenLogprob
 from underlay.domain.prompt import ToolCall
 
 encode = msgspec.json.Encoder().encode
@@ -40,14 +41,16 @@ def named_frame(name: str, value: Any) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + encode(value) + b"\n\n"
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """Write token counts; the prompt's include those found in a cache."""
+def usage_object(opening: Opening, receipt: Receipt) -> dict[str, Any]:
+    """Write token counts, and joules where they are metered; the prompt's include those found in a cache."""
+    usage = receipt.usage
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
+        **energy_fields(opening, receipt),
     }
 
 

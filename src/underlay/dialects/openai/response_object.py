@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from underlay.dialects.energy import energy_fields
 from underlay.dialects.openai.fields import tier_used
 from underlay.dialects.openai.frames import bare_id, cost_object, encode, token_objects, tool_call_id
-from underlay.domain.answer import Opening, Receipt, Strand, StrandEnd, TokenLogprob, Usage
+from underlay.domain.answer import Opening, Receipt, Strand, StrandEnd, TokenLogprob
 from underlay.domain.prompt import Ask
 
 _INCOMPLETE_REASON = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -55,14 +56,16 @@ def item_status(end: StrandEnd) -> str:
     return "incomplete" if end.finish in _INCOMPLETE_REASON else "completed"
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
-    """Write token counts under this API's names."""
+def usage_object(opening: Opening, receipt: Receipt) -> dict[str, Any]:
+    """Write token counts under this API's names, and joules where they are metered."""
+    usage = receipt.usage
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.total_tokens,
+        **energy_fields(opening, receipt),
     }
 
 
@@ -114,7 +117,7 @@ def finished_object(
     response = response_object(ask, opening, "incomplete" if reason else "completed", output=output)
     if reason:
         response["incomplete_details"] = {"reason": reason}
-    response["usage"] = usage_object(receipt.usage)
+    response["usage"] = usage_object(opening, receipt)
     response["x_cost"] = cost_object(receipt)
     return response
 

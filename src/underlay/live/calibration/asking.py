@@ -39,7 +39,8 @@ class CalibrationFailed(Exception):
 class Server(Struct, frozen=True):
     """An engine that answers: where, in which dialect, and what it was started with.
 
-    ``slots`` is how many requests it works on at a time, ``step_tokens`` how many tokens it computes in one step.
+    ``slots`` is how many requests it works on at a time, ``step_tokens`` how many tokens it computes in one step,
+    ``pid`` its process, where that is ours.
     """
 
     address: Address
@@ -50,6 +51,7 @@ class Server(Struct, frozen=True):
     context_tokens: int
     prefix: str = ""
     api_key: str = ""
+    pid: int | None = None
 
 
 class Token(NamedTuple):

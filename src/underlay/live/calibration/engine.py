@@ -43,7 +43,13 @@ async def started(
                 raise CalibrationFailed(f"the engine does not start: {status.why}")
             await asyncio.sleep(_LOOK_S)
         yield Server(
-            status.address, "llamacpp", model.name, model.engine.slots, OWN_STEP_TOKENS, model.context_tokens
+            status.address,
+            "llamacpp",
+            model.name,
+            model.engine.slots,
+            OWN_STEP_TOKENS,
+            model.context_tokens,
+            pid=status.pid,
         )
     finally:
         await fleet.stop()

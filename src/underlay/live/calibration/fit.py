@@ -21,6 +21,8 @@ import numpy as np
 from msgspec import structs
 
 from underlay.live.calibration.asking import CalibrationFailed
+from underlay.live.calibration.measuring import Measured
+from underlay.live.calibration.power_fit import Drawn, drawn, power_of
 from underlay.live.calibration.sweep import Sample
 from underlay.physics.fitting import MixedAttention, PrefillStep, fit_mixed_slowdown, fit_prefill
 from underlay.physics.profiles import EngineRules, FitError, Line, Validity
@@ -56,7 +58,7 @@ class Calibration(NamedTuple):
 
     ``fitted`` and ``held_out`` are the errors by kind of step (decode, prefill, mixed); ``noise`` is how far a
     measurement lies from the median of those of the same point, for half of them; ``overhead_s`` what a request
-    takes beside its steps.
+    takes beside its steps. ``drawn`` are the loads that were metered; where there are none, ``unmetered`` says why.
     """
 
     line: Line
@@ -65,6 +67,20 @@ class Calibration(NamedTuple):
     held_out: dict[str, Off]
     noise: float
     overhead_s: float
+    drawn: tuple[Drawn, ...] = ()
+    unmetered: str = ""
+
+
+def with_power(found: Calibration, measured: Measured) -> Calibration:
+    """The same with what steps draw, if that was metered; else with the reason why it was not."""
+    if measured.source is None:
+        return found._replace(unmetered=measured.why)
+    try:
+        power = power_of(measured.draws, measured.source)
+    except CalibrationFailed as failure:
+        return found._replace(unmetered=str(failure))
+    line = structs.replace(found.line, power=power)
+    return found._replace(line=line, drawn=tuple(drawn(measured.draws, power)))
 
 
 def calibrate(samples: Sequence[Sample], machine: Machine, overheads_s: Sequence[float] = ()) -> Calibration:

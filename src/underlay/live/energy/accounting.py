@@ -2,8 +2,9 @@
 
 A task looks at all open requests once a window (``work``), off the path of any of them, and closes windows by the
 meters (``metered``) as soon as these have told. A request is settled when the window of its end is closed; then its
-journey is told again, with its joules. A window waits for attempts that run and were not heard yet, as nobody knows
-what they compute, but not for ever.
+journey is told again, with its joules and what they make (``told``), and its hops have theirs. A window waits for
+attempts that run and were not heard yet, as nobody knows what they compute, but not for ever. When the platform
+stops, the window it is in is closed as it stands, and everything that is over is settled.
 
 Kept here are open requests, those that wait for their last window, and sums. The time that both can take is bounded
 (``HELD_S``, ``PATIENCE_S``), and so is what is kept.
@@ -16,105 +17,105 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from math import ceil, inf
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from typing import NamedTuple
 
 import structlog
-from msgspec import structs
 
-from underlay.domain.energy import RequestEnergy
-from underlay.domain.figures import Figure, Method, total
+from underlay.domain.energy import Booked, RequestEnergy
+from underlay.domain.figures import Method
 from underlay.domain.views import Journey
-from underlay.ledger.attribution import WindowAccounts
-from underlay.ledger.statements import Ending, Statement, Statements
+from underlay.ledger.statements import Statements
 from underlay.ledger.steps import Step
 from underlay.live.driver import Performer
+from underlay.live.energy import told
+from underlay.live.energy.bills import Bills
+from underlay.live.energy.leaving import Left, settled_journey
 from underlay.live.energy.metered import Closed, MeteredHost
-from underlay.live.energy.work import Work, attempt_id, ticket_of
-from underlay.live.meters.ladder import Ladder, disjoint
+from underlay.live.energy.outlook import Outlook
+from underlay.live.energy.site import Site, hour_of
+from underlay.live.energy.totals import Totals
+from underlay.live.energy.work import Work, ticket_of
 
 log = structlog.get_logger("underlay.energy")
 
 #: How long a window waits for attempts that were not heard yet, and then for meters that do not tell.
 HELD_S = 30.0
 PATIENCE_S = 5.0
-#: A window is the least multiple of the meters' pause that is as long as this.
-WINDOW_S = 1.0
 #: After a window, the part of its length in which meters are given the time to be read once more.
 _TELL_SHARE = 0.3
+#: How long the last window waits for its meters when the platform stops, and the pause between two askings.
+_FINISH_S = 2.0
+_ASK_AGAIN_S = 0.02
 
-_ENDINGS: Mapping[str, Ending] = {"finished": "answered", "client_gone": "abandoned"}
 
+class Hearers(NamedTuple):
+    """Who hears of a journey with its joules, and of what was booked, with the journeys settled by it."""
 
-class _Over:
-    """A request that is over and waits for its last window."""
-
-    __slots__ = ("at_s", "attempts", "journey")
-
-    def __init__(self, at_s: float, attempts: tuple[tuple[str, bool], ...]) -> None:
-        self.at_s = at_s
-        self.attempts = attempts  # and whether each failed
-        self.journey: Journey | None = None
-
-    def ending(self, *, failed: bool) -> Ending:
-        if failed or self.journey is None:
-            return "failed"
-        return _ENDINGS.get(self.journey.outcome, "failed")
+    settled: Callable[[Journey], None]
+    booked: Callable[[Booked, list[Journey]], object] = lambda _booked, _journeys: None
 
 
 class EnergyAccounts:
     """The joules of every request. Used on the platform's loop; ``provisional`` and what is shown, from any thread.
 
-    ``exchanges`` tells the open ones; ``on_settled`` hears a journey with its joules.
+    ``exchanges`` tells the open ones; ``clock`` is theirs, and ``unix_s`` is added to it for the time of day.
     """
 
     def __init__(
         self,
         host: MeteredHost,
         work: Work,
+        site: Site,
         exchanges: Callable[[], Iterable[Performer]],
-        on_settled: Callable[[Journey], None],
+        hearers: Hearers,
         clock: Callable[[], float],
         *,
         window_s: float,
         begin_s: float,
+        unix_s: float = 0.0,
     ) -> None:
         self._host = host
         self._work = work
+        self._site = site
         self._exchanges = exchanges
-        self._on_settled = on_settled
+        self._hearers = hearers
         self._clock = clock
+        self._unix_s = unix_s
         self.window_s = window_s
         self._begin_s = begin_s
         self._closed = self._looked = 0  # windows since then
         self._boundary = ""
         self._unheard_s = inf
         self._steps: deque[Step] = deque()
-        self._over: dict[str, _Over] = {}
+        self._over: dict[str, Left] = {}
         self._unmetered: dict[str, float] = {}
         self._statements = Statements()
-        self._told: dict[tuple[str, Method], float] = {}
-        self._open_j = 0.0
+        self._bills = Bills(site)
+        self._totals = Totals(site, begin_s + unix_s)
+        self._outlook = Outlook(host, work, site, self._statements)
         self._gap_s = 0.0
-        self._in_gap = False
+        self._in_gap = self._finished = False
         self._lock = threading.Lock()
+        self._closing = asyncio.Lock()
 
     # From the driver.
 
     def left(self, exchange: Performer) -> None:
         """An exchange is over: take its last counts."""
-        if exchange.computed and self._work.counts(exchange):
+        if (exchange.computed or exchange.unheard) and self._work.counts(exchange):
             try:
                 self._left(exchange, self._clock())
             except Exception:  # the reply of this request is about to be ended: joules may not stand in its way
                 log.exception("energy of a request cannot be accounted for", request_id=exchange.ticket)
 
     def _left(self, exchange: Performer, now_s: float) -> None:
-        exchange.computed[-1].end(now_s, exchange.produced().completion_tokens, failed=False)
+        if exchange.computed:
+            exchange.computed[-1].end(now_s, exchange.produced().completion_tokens, failed=False)
         self._work.note(exchange, now_s)
-        attempts = tuple((attempt_id(exchange.ticket, one), one.failed) for one in exchange.computed)
         with self._lock:
-            self._over[exchange.ticket] = _Over(now_s, attempts)
+            self._over[exchange.ticket] = Left(exchange, now_s)
 
     def over(self, journey: Journey) -> None:
         """How it ended; told after it left."""
@@ -122,11 +123,32 @@ class EnergyAccounts:
         if waiting is not None:
             waiting.journey = journey
 
+    def warms(self, model: str, replica: str) -> None:
+        """A replica begins to fill a cache for nobody's request."""
+        self._work.warms(model, replica, self._clock())
+
+    def warmed(self, model: str, replica: str, tokens: int) -> None:
+        """It has read so many tokens for that; 0 if it came to nothing."""
+        self._work.warmed(model, replica, tokens, self._clock())
+
+    def so_far(self, exchange: Performer) -> RequestEnergy | None:
+        """What is known of a request that is open, for the end of its reply: what is booked, and by the step model
+        what is not yet. Takes some ten microseconds and never fails; ``joules`` is ``None`` while nothing is known,
+        and the whole of it where its model is not metered.
+        """  # noqa: D205
+        if not self._work.counts(exchange):
+            return None
+        try:
+            return self._outlook.of(exchange, hour_of(self._clock() + self._unix_s), self._boundary)
+        except Exception:  # as above
+            log.exception("energy of a request cannot be told yet", request_id=exchange.ticket)
+            return RequestEnergy("provisional")
+
     # The task.
 
     async def run(self) -> None:
-        """Look once a window, and close what can be closed; until cancelled."""
-        while True:
+        """Look once a window, and close what can be closed; until cancelled, or finished."""
+        while not self._finished:
             await asyncio.sleep(max(0.01, self._edge(self._looked + 1) - self._clock()))
             try:
                 self.look()
@@ -137,35 +159,70 @@ class EnergyAccounts:
 
     def look(self) -> None:
         """Take what was computed since the last look; it is booked up to the last edge of a window."""
+        if self._finished:
+            return
         now_s = self._clock()
         self._looked = max(self._looked, int((now_s - self._begin_s) / self.window_s))
+        self._take(now_s, self._edge(self._looked))
+
+    def _take(self, now_s: float, edge_s: float) -> None:
         exchanges = [exchange for exchange in self._exchanges() if self._work.counts(exchange)]
-        self._steps += self._work.look(exchanges, now_s, self._edge(self._looked))
-        unheard = (exchange.unheard_since() for exchange in exchanges)
+        self._steps += self._work.look(exchanges, now_s, edge_s)
+        unheard = (*(exchange.unheard_since() for exchange in exchanges), self._work.warming_since)
         self._unheard_s = min((since for since in unheard if since is not None), default=inf)
 
     async def close_due(self) -> None:
         """Close every window of which all is known."""
-        while self._closed < self._looked:
-            begin_s, end_s = self._edge(self._closed), self._edge(self._closed + 1)
-            waited_s = self._clock() - end_s
-            if end_s > self._unheard_s and waited_s < HELD_S:
-                return
-            steps = tuple(self._steps)
-            # Idle power is learnt only where the window before was idle too: counters lag.
-            busy = any(step.end_s > begin_s - self.window_s and step.begin_s < end_s for step in steps)
-            quiet = not busy and end_s <= self._unheard_s
-            patient = waited_s < (HELD_S if end_s > self._unheard_s else 0.0) + PATIENCE_S
-            closed = await asyncio.to_thread(self._host.close, begin_s, end_s, steps, quiet=quiet, patient=patient)
-            if closed is None:
-                return
-            self._book(closed, steps)
+        async with self._closing:
+            while self._closed < self._looked and not self._finished:
+                end_s = self._edge(self._closed + 1)
+                waited_s = self._clock() - end_s
+                if end_s > self._unheard_s and waited_s < HELD_S:
+                    return
+                patient = waited_s < (HELD_S if end_s > self._unheard_s else 0.0) + PATIENCE_S
+                if not await self._close(self._edge(self._closed), end_s, patient=patient):
+                    return
+                self._closed += 1
 
-    def _book(self, closed: Closed, steps: Iterable[Step]) -> None:
-        self._closed += 1
+    async def finish(self) -> None:
+        """Close the window that we are in as it stands, settle every request that is over, and tell all of it.
+
+        For when the platform stops: its engines must still run, as their processor time is read once more.
+        """
+        async with self._closing:
+            if self._finished:
+                return
+            self._finished = True
+            end_s = self._clock()
+            self._take(end_s, end_s)
+            begin_s = self._edge(self._closed)
+            while begin_s < end_s:
+                until_s = min(begin_s + self.window_s, end_s)
+                await self._close_last(begin_s, until_s)
+                begin_s = until_s
+            with self._lock:
+                journeys = [self._settle(ticket) for ticket in list(self._over)]
+            self._tell([journey for journey in journeys if journey is not None], end_s, last=True)
+
+    async def _close_last(self, begin_s: float, end_s: float) -> None:
+        while not await self._close(begin_s, end_s, patient=self._clock() < end_s + _FINISH_S):  # noqa: ASYNC110
+            await asyncio.sleep(_ASK_AGAIN_S)  # a meter's thread tells nobody that it has read
+
+    async def _close(self, begin_s: float, end_s: float, *, patient: bool) -> bool:
+        """Close a window; ``False`` while its meters have not told."""
+        steps = tuple(self._steps)
+        # Idle power is learnt only where the window before was idle too: counters lag.
+        busy = any(step.end_s > begin_s - self.window_s and step.begin_s < end_s for step in steps)
+        quiet = not busy and end_s <= self._unheard_s
+        closed = await asyncio.to_thread(self._host.close, begin_s, end_s, steps, quiet=quiet, patient=patient)
+        if closed is not None:
+            self._book(closed, steps)
+        return closed is not None
+
+    def _book(self, closed: Closed, steps: Sequence[Step]) -> None:
         with self._lock:
             if closed.accounts is not None:
-                self._add(closed.accounts)
+                self._add(closed)
             elif closed.why == "gap":
                 self._lose(closed, steps)
             settled = [ticket for ticket, waiting in self._over.items() if waiting.at_s < closed.end_s]
@@ -173,18 +230,15 @@ class EnergyAccounts:
         self._tell_gap(closed)
         while self._steps and self._steps[0].end_s <= closed.begin_s - self.window_s:
             self._steps.popleft()
-        for journey in journeys:
-            if journey is not None:
-                self._on_settled(journey)
+        self._tell([journey for journey in journeys if journey is not None], closed.end_s)
 
-    def _add(self, accounts: WindowAccounts) -> None:
+    def _add(self, closed: Closed) -> None:
+        accounts = closed.accounts
+        assert accounts is not None
         self._statements.book(accounts)
-        self._boundary = accounts.meter.boundary
-        for entry in accounts.entries:
-            if entry.request:
-                self._open_j += entry.joules
-            else:
-                self._count(entry.account, entry.method, entry.joules)
+        (device,) = accounts.devices
+        self._boundary = accounts.it.boundary if accounts.host_meter else device.meter.boundary
+        self._totals.window(accounts, self._bills.add(accounts, hour_of(closed.begin_s + self._unix_s)))
 
     def _lose(self, closed: Closed, steps: Iterable[Step]) -> None:
         """A window without a meter: its steps are in no account, and those whose they are hear for how long."""
@@ -196,7 +250,7 @@ class EnergyAccounts:
                 ticket = ticket_of(work.request)
                 longest[ticket] = max(longest.get(ticket, 0.0), within_s)
         for ticket, within_s in longest.items():
-            if within_s > 0.0:
+            if ticket and within_s > 0.0:
                 self._unmetered[ticket] = self._unmetered.get(ticket, 0.0) + within_s
 
     def _tell_gap(self, closed: Closed) -> None:
@@ -210,18 +264,19 @@ class EnergyAccounts:
 
     def _settle(self, ticket: str) -> Journey | None:
         waiting = self._over.pop(ticket)
-        statements = [
-            self._statements.settle(attempt, waiting.ending(failed=failed)) for attempt, failed in waiting.attempts
-        ]
-        for statement in statements:
-            for account, figure in statement.accounts.items():
-                self._open_j -= figure.value
-                self._count(account, figure.method, figure.value)
-        energy = _energy("settled", statements, self._unmetered.pop(ticket, 0.0), self._boundary)
-        return None if waiting.journey is None else structs.replace(waiting.journey, energy=energy)
+        statements = tuple(self._statements.settle(name, ending) for name, ending in waiting.phases())
+        bill, unmetered_s = self._bills.take(ticket), self._unmetered.pop(ticket, 0.0)
+        of = told.Reckoned(statements, bill, waiting.carried_bytes, unmetered_s, self._boundary)
+        money_usd = "0" if waiting.journey is None else waiting.journey.money_usd
+        energy = told.settled(of, self._site, money_usd)
+        self._totals.settled(waiting.model, statements, energy)
+        return None if waiting.journey is None else settled_journey(waiting.journey, energy, statements)
 
-    def _count(self, account: str, method: Method, joules: float) -> None:
-        self._told[account, method] = self._told.get((account, method), 0.0) + joules
+    def _tell(self, journeys: list[Journey], end_s: float, *, last: bool = False) -> None:
+        if self._totals.due(end_s + self._unix_s) or journeys or last:
+            self._hearers.booked(self._totals.booked(), journeys)
+        for journey in journeys:
+            self._hearers.settled(journey)
 
     def _edge(self, window: int) -> float:
         return self._begin_s + window * self.window_s
@@ -234,18 +289,23 @@ class EnergyAccounts:
             waiting = self._over.get(ticket)
             if waiting is None:
                 return None
-            statements = [self._statements.provisional(attempt) for attempt, _ in waiting.attempts]
-            return _energy("provisional", statements, self._unmetered.get(ticket, 0.0), self._boundary)
+            hour = hour_of(self._clock() + self._unix_s)
+            return self._outlook.of(waiting, hour, self._boundary, self._unmetered.get(ticket, 0.0))
 
     def totals(self) -> dict[tuple[str, Method], float]:
         """Joules by account and method, of all that is settled; with ``open_joules``, all that was metered."""
         with self._lock:
-            return dict(self._told)
+            return dict(self._totals.by_account)
+
+    @property
+    def sums(self) -> Totals:
+        """All sums, to be read and not kept: grams, millilitres and money by model, and the step model's error."""
+        return self._totals
 
     @property
     def open_joules(self) -> float:
         """Joules of requests that are not settled yet."""
-        return self._open_j
+        return self._totals.open_j
 
     @property
     def gap_s(self) -> float:
@@ -255,34 +315,8 @@ class EnergyAccounts:
     @property
     def kept(self) -> int:
         """How many records are kept now, of steps and requests."""
-        return len(self._steps) + len(self._over) + len(self._unmetered)
+        return len(self._steps) + len(self._over) + len(self._unmetered) + self._bills.kept
 
     def check(self) -> None:
         """All accounts together are all that was metered. Raises ``AssertionError``."""
         self._statements.check()
-
-
-def window_s(ladder: Ladder, every_s: float) -> float:
-    """How long windows are: a whole multiple of the slowest pause among the meters of the host's sum."""
-    pause_s = max((max(every_s, meter.every_s) for meter in disjoint(ladder.meters)), default=every_s)
-    return pause_s * ceil(WINDOW_S / pause_s)
-
-
-def _energy(status: str, statements: Iterable[Statement], unmetered_s: float, boundary: str) -> RequestEnergy:
-    by_account: dict[str, list[Figure]] = {}
-    for statement in statements:
-        for account, figure in statement.accounts.items():
-            by_account.setdefault(account, []).append(figure)
-    if not by_account:
-        return RequestEnergy(status, unmetered_s=unmetered_s)
-    all_of_it = total([figure for figures in by_account.values() for figure in figures])
-    return RequestEnergy(
-        status,
-        all_of_it.value,
-        all_of_it.uncertainty,
-        all_of_it.method,
-        all_of_it.meter,
-        boundary,
-        {account: sum(figure.value for figure in figures) for account, figures in by_account.items()},
-        unmetered_s,
-    )

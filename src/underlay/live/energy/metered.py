@@ -1,7 +1,11 @@
-"""A window of the host's meters, closed: whose joules were they? Or a gap, where nobody can say.
+"""A window of this host's meters, closed: whose joules were they? Or a gap, where nobody can say.
 
-What the host draws while nothing runs is learnt from windows in which nothing did. Where the only meter is a model
-of processor time, it is 0: idle power is not within that meter's boundary.
+Where accelerators are metered, steps are theirs: the processors beside them are the host, whose joules above idle
+go to requests by their tokens as far as the engines used the processors, and what a meter of the whole node counts
+beyond both is told as its ``residual``. Without accelerators the processors are what steps run on.
+
+What devices and host draw while nothing runs is learnt from windows in which nothing did. Where the only meter is a
+model of processor time, it is 0: idle power is not within that meter's boundary.
 
 Runs in a thread of its own choosing, one window after the other; refused here: requests, and when to look.
 """
@@ -11,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from underlay.domain.figures import Figure
-from underlay.ledger.attribution import Window, WindowAccounts
+from underlay.domain.figures import Figure, Method, weakest
+from underlay.ledger.attribution import Window
 from underlay.ledger.device import DeviceLedger
-from underlay.ledger.step_energy import Prior, StepEnergy
+from underlay.ledger.node import Host, NodeAccounts, node_accounts
+from underlay.ledger.step_energy import Prior, StepEnergy, StepModel
 from underlay.ledger.steps import Step
 from underlay.live.meters import track
-from underlay.live.meters.ladder import Ladder, disjoint
+from underlay.live.meters.ladder import Ladder, Parts, disjoint
 
 Windows = Callable[[float, float], Sequence[track.Window]]
 #: Idle power is the mean of about so many idle windows.
@@ -29,19 +34,48 @@ class Closed(NamedTuple):
 
     begin_s: float
     end_s: float
-    accounts: WindowAccounts | None
+    accounts: NodeAccounts | None
     why: Literal["", "early", "gap"] = ""
 
 
 class MeteredHost:
-    """The sum of a host's meters, window after window. One thread at a time."""
+    """A host's meters, window after window. One thread at a time.
 
-    def __init__(self, ladder: Ladder, windows: Windows, prior: Prior) -> None:
+    ``pue`` is what its site takes for each joule of it; ``engines_share`` tells the engines' part of the processor
+    time of this machine since it was last asked, ``None`` where the processors' meter sees nothing but engines.
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        windows: Windows,
+        prior: Prior,
+        *,
+        pue: Figure | None = None,
+        engines_share: Callable[[], float] | None = None,
+    ) -> None:
         self._ladder = ladder
         self._windows = windows
+        self._pue = pue
+        self._engines_share = engines_share
         self._ledger = DeviceLedger(StepEnergy(prior))
-        self._idle = Idle(metered=any(meter.family != "processor" for meter in disjoint(ladder.meters)))
+        self._idle: dict[str, Idle] = {}
         self._begun = False
+
+    @property
+    def model(self) -> StepModel:
+        """The step model as of now; from any thread."""
+        return self._ledger.model
+
+    @property
+    def method(self) -> Method:
+        """How its meters know what they say, the least of those that are added up."""
+        return weakest(meter.method for meter in disjoint(self._ladder.meters))
+
+    @property
+    def knows(self) -> bool:
+        """Whether it says anything of this machine: it has learnt from a window, or was calibrated here."""
+        return self._ledger.has_learnt or self._ledger.model.method != "assumed"
 
     def close(
         self, begin_s: float, end_s: float, steps: Sequence[Step], *, quiet: bool, patient: bool
@@ -54,15 +88,36 @@ class MeteredHost:
         if patient and any(window.why == "pending" for window in told):
             return None
         read = {w.meter.id: w.meter.figure(w.consumed) for w in told if w.consumed is not None}
-        host = self._ladder.host(read)
-        if host is None:
+        parts = self._ladder.parts(read)
+        if parts is None:
             early = not self._begun and any(window.why == "forgotten" for window in told)
             return Closed(begin_s, end_s, None, "early" if early else "gap")
         self._begun = True
-        accounts = self._ledger.close(Window(begin_s, end_s, host, self._idle.power), steps)
+        accounts = self._booked(begin_s, end_s, parts, steps)
         if quiet:
-            self._idle.learn(host, end_s - begin_s)
+            for figure in (parts.devices, parts.host):
+                if figure is not None:
+                    self._idle_of(figure).learn(figure, end_s - begin_s)
         return Closed(begin_s, end_s, accounts)
+
+    def _booked(self, begin_s: float, end_s: float, parts: Parts, steps: Sequence[Step]) -> NodeAccounts:
+        window = Window(begin_s, end_s, parts.devices, self._idle_of(parts.devices).power)
+        devices = self._ledger.close(window, steps)
+        host = None
+        if parts.host is not None:
+            share = 1.0 if self._engines_share is None else self._engines_share()
+            host = Host(parts.host, self._idle_of(parts.host).power, share)
+        accounts = node_accounts([devices], host, node_meter=parts.node, pue=self._pue)
+        accounts.check()
+        return accounts
+
+    def _idle_of(self, figure: Figure) -> Idle:
+        """What these meters count while nothing runs."""
+        known = self._idle.get(figure.meter)
+        if known is None:
+            modelled = {meter.id for meter in self._ladder.meters if meter.family == "processor"}
+            known = self._idle[figure.meter] = Idle(metered=not modelled.issuperset(figure.meter.split("+")))
+        return known
 
 
 class Idle:

@@ -71,6 +71,9 @@ class Adapter(Protocol):
     def warm(self, slot: int) -> EngineRequest | None:
         """Have a slot read what all conversations begin with; ``None`` where they have nothing in common."""
 
+    def read_warm(self, body: bytes) -> int:
+        """Read the answer to ``warm``: how many tokens were read, those left out that the slot still held."""
+
     def count(self, prompt: Prompt) -> EngineRequest:
         """Ask how many tokens a prompt is."""
 

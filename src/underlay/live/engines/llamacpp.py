@@ -28,6 +28,19 @@ TRANSCRIPT_TEMPERATURE_OF_SEVERAL = 0.5
 
 
 _OPENING_LENGTH = 256
+#: How long a token is taken to be where nobody counted.
+_TOKEN_BYTES = 4
+
+
+class _WarmTimings(msgspec.Struct):
+    prompt_n: int
+
+
+class _Warmed(msgspec.Struct):
+    timings: _WarmTimings
+
+
+_WARMED = msgspec.json.Decoder(_Warmed)
 
 
 class _Delegate(OpenAICompatible):
@@ -88,6 +101,14 @@ class LlamaCpp:
             return None
         body = {"prompt": transcript.PREAMBLE, "n_predict": 0, "id_slot": slot, "cache_prompt": True}
         return EngineRequest("POST", "/completion", msgspec.json.encode(body))
+
+    def read_warm(self, body: bytes) -> int:
+        """Read the answer to ``warm``; an engine that does not count is taken to have read four bytes a token."""
+        try:
+            read = _WARMED.decode(body).timings.prompt_n
+        except msgspec.MsgspecError:
+            return len(transcript.PREAMBLE) // _TOKEN_BYTES
+        return max(read, 0)
 
     def count(self, prompt: Prompt) -> EngineRequest:
         """Ask for the tokens of what would be sent."""

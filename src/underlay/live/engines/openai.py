@@ -89,6 +89,11 @@ class OpenAICompatible:
     def warm(self, slot: int) -> None:
         """Nothing: the server knows its own template."""
 
+    def read_warm(self, body: bytes) -> int:
+        """Nothing was asked."""
+        del body
+        return 0
+
     def count(self, prompt: Prompt) -> EngineRequest:
         """Ask how many tokens a prompt is. A server without such a route answers 404: use ``estimate_tokens``."""
         if prompt.messages:

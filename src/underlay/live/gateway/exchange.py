@@ -10,6 +10,7 @@ from msgspec import structs
 
 from underlay.control.effects import Admitted, Cancel, Charge, Close, Cut, Dispatch, Hold, Refuse, Replay
 from underlay.control.events import Arrived, ClientGone, Failure
+from underlay.dialects.energy import energy_headers
 from underlay.dialects.wire import Dialect, Route
 from underlay.domain.answer import Opening, Receipt, Usage
 from underlay.domain.errors import (
@@ -62,6 +63,9 @@ class Exchange:
         self.ticket = opening.request_id
         self.model = ask.prompt.model
         self.computed: list[Computed] = []  # attempts that were heard, for the accounts of energy
+        self.unheard: list[Computed] = []  # and those that ended before
+        self.guessed_tokens = 0
+        self._written_before = request.connection.written_bytes
         self.base_headers: Headers = ()
         self.replies: Replies | None = None  # what was answered before; only where an idempotency key came
         self.key_id = ""
@@ -111,6 +115,7 @@ class Exchange:
                 session=digests.session(self.ask.session, key.tenant),
                 band=self.ask.band,
                 idempotency=idempotency,
+                defer_s=self.ask.defer_s,
             )
         )
 
@@ -133,6 +138,7 @@ class Exchange:
         self.trail.leave_line(now)
         self.trail.hop("routing", now, now, who=effect.replica, why=effect.why)
         self.attempt, self.replica = effect.attempt, effect.replica
+        self.guessed_tokens = self.driver.guessed_tokens(self.ticket)
         try:
             self.ask_engine(effect)
         except UnderlayError as error:  # the adapter cannot say it to this kind of engine
@@ -210,7 +216,7 @@ class Exchange:
         self.trail.leave_line(self.driver.clock())
         if effect.outcome == "finished":
             try:
-                self.complete(Receipt(self.usage, usd(self._cost_pico_usd)))
+                self.complete(Receipt(self.usage, usd(self._cost_pico_usd), self.driver.energy_of(self)))
             except UnderlayError as nonsense:  # what the engine said cannot be said in the caller's dialect
                 self.fail(nonsense)
         elif effect.outcome == "failed":
@@ -229,6 +235,11 @@ class Exchange:
     def produced(self) -> Usage:
         """What engines have produced so far."""
         return Usage()
+
+    def carried_bytes(self) -> int:
+        """Bytes of the request and of its reply as the caller sent and got them, without what frames packets."""
+        head = sum(len(name) + len(value) + 4 for name, value in self.request.headers.items())
+        return head + len(self.request.body) + self.request.connection.written_bytes - self._written_before
 
     def unheard_since(self) -> float | None:
         """Since when an engine works on it that has said nothing yet, if one does."""
@@ -288,7 +299,7 @@ class Exchange:
         """Send a whole good reply."""
         self._status = 200
         self.started = self.answered = True
-        headers = self.headers(JSON, ("x-cost-usd", receipt.cost_usd))
+        headers = self.headers(JSON, ("x-cost-usd", receipt.cost_usd), *energy_headers(receipt))
         self.connection.send(self.request, 200, headers, body)
 
     def fail(self, error: UnderlayError) -> None:

@@ -16,6 +16,8 @@ from underlay.live.engines.connections import Address
 from underlay.live.gateway.attempt import Attempt, StrandCall
 from underlay.live.gateway.exchange import Exchange
 
+#: Failures up to which an engine may have read the prompt; the others come at once.
+_READ_MEANWHILE = frozenset({"reset", "stall", "malformed"})
 _PROGRESS_TOKENS = 32  # how many tokens of work a kill -9 of the gateway may leave unbilled, at most
 
 
@@ -124,9 +126,20 @@ class Generation(Exchange):
         leader = self._leader
         if leader is attempt:
             self.computed[-1].end(self.driver.clock(), self.produced().completion_tokens, failed=False)
+        else:
+            self._note_unheard(attempt, failed=False)
         if leader is not None and leader is not attempt:
             why = f"attempt {attempt.number} was not needed: attempt {leader.number} was heard first"
-            self.trail.hop("prefill", attempt.asked_at, self.driver.clock(), who=attempt.replica, why=why)
+            self.trail.hop(
+                "prefill", attempt.asked_at, self.driver.clock(), who=attempt.replica, why=why,
+                attempt=attempt.number,
+            )  # fmt: skip
+
+    def _note_unheard(self, attempt: Attempt, *, failed: bool) -> None:
+        """Note an attempt that ends before it was heard: its engine may have read much of the prompt."""
+        unheard = Computed(attempt.number, attempt.replica, attempt.asked_at, self.driver.clock())
+        unheard.end(unheard.heard_at, 0, failed=failed)
+        self.unheard.append(unheard)
 
     def cut_short(self, attempt: Attempt, failure: str, detail: str) -> None:
         """Hear that a connection of the attempt broke, or that there is none."""
@@ -151,9 +164,12 @@ class Generation(Exchange):
         leads = attempt is self._leader
         if leads:
             self.computed[-1].end(now, self.produced().completion_tokens, failed=True)
+        elif failure in _READ_MEANWHILE:
+            self._note_unheard(attempt, failed=True)
         since = self._leading_since if leads else attempt.asked_at
         why = f"attempt {attempt.number} failed ({failure}): {detail}"
-        self.trail.hop("decode" if leads else "prefill", since, now, who=attempt.replica, why=why)
+        name = "decode" if leads else "prefill"
+        self.trail.hop(name, since, now, who=attempt.replica, why=why, attempt=attempt.number)
         attempt.stop()
         self._flush()
         self._report_first_token()
@@ -207,7 +223,9 @@ class Generation(Exchange):
             self.first_token_at = now
         why = f"attempt {attempt.number}; until the first token"
         tokens = event.prompt_tokens
-        self.trail.hop("prefill", attempt.asked_at, now, who=attempt.replica, why=why, tokens=tokens)
+        self.trail.hop(
+            "prefill", attempt.asked_at, now, who=attempt.replica, why=why, tokens=tokens, attempt=attempt.number
+        )
         self._first_token_due = True
 
     def _begin_computed(self, attempt: Attempt, event: EngineEvent, now: float) -> None:
@@ -298,7 +316,8 @@ class Generation(Exchange):
             f"by the engine's clock: prefill {prefill:.1f} ms, decode {decode:.1f} ms; {usage.cached_tokens} cached"
         )
         since = self._leading_since if attempt is self._leader else attempt.asked_at
-        self.trail.hop("decode", since, now, who=attempt.replica, why=why, tokens=usage.completion_tokens)
+        tokens = usage.completion_tokens
+        self.trail.hop("decode", since, now, who=attempt.replica, why=why, tokens=tokens, attempt=attempt.number)
         self.driver.submit(
             Finished(
                 at=self.driver.now(), ticket=self.ticket, attempt=attempt.number, usage=usage, timings=self.timings

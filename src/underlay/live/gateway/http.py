@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         "client",
         "deadline",
         "unread_since",
+        "written_bytes",
     )
 
     def __init__(self, listener: Listener) -> None:
@@ -129,6 +130,7 @@ class Connection(asyncio.Protocol):
         self.client = ""
         self.unread_since: float | None = None
         self.deadline = 0.0
+        self.written_bytes = 0  # since it was opened
 
     # From asyncio.
 
@@ -369,6 +371,7 @@ class Connection(asyncio.Protocol):
     def write_raw(self, data: bytes) -> None:
         """Write bytes unless the client has left."""
         if self._transport is not None:
+            self.written_bytes += len(data)
             self._transport.write(data)
 
     def finish(self, keep: bool) -> None:

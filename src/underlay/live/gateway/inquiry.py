@@ -37,6 +37,11 @@ class Inquiry(Exchange):
 
     def stop_engine(self) -> None:
         """Destroy the connection."""
+        since = self.unheard_since()
+        if since is not None:
+            unheard = Computed(self.attempt, self.replica, since, self.driver.clock())
+            unheard.end(unheard.heard_at, 0, failed=False)
+            self.unheard.append(unheard)
         if self._call is not None:
             self._call.abort()
             self._call = None
@@ -58,7 +63,9 @@ class Inquiry(Exchange):
             self.broken(self.blame(error, "engine_error"), error.message)
             return
         now = self.driver.clock()
-        self.trail.hop("engine", self._asked_at, now, who=self.replica, tokens=usage.prompt_tokens)
+        self.trail.hop(
+            "engine", self._asked_at, now, who=self.replica, tokens=usage.prompt_tokens, attempt=self.attempt
+        )
         if usage.prompt_tokens:
             computed = Computed(self.attempt, self.replica, self._asked_at, now)
             computed.prompt_tokens = usage.prompt_tokens

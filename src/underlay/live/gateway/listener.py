@@ -15,7 +15,7 @@ import structlog
 
 from underlay.control import identity
 from underlay.control.effects import Cut
-from underlay.dialects import DIALECTS, choose, credentials, without_credentials
+from underlay.dialects import DIALECTS, choose, credentials, energy, without_credentials
 from underlay.dialects.delivery import heeded, idempotency_key
 from underlay.dialects.wire import Dialect, Route
 from underlay.domain.answer import ModelCard, Opening, Usage
@@ -37,6 +37,7 @@ from underlay.live.gateway.framing import Headers
 from underlay.live.gateway.generation import Generation
 from underlay.live.gateway.http import Connection, Occupant, Request, connection_factory
 from underlay.live.gateway.inquiry import Inquiry
+from underlay.live.gateway.records import FindJourney, Records, unknown
 from underlay.live.gateway.replies import Replies
 from underlay.live.gateway.shelf import Shelf
 from underlay.live.gateway.trail import Trail
@@ -49,12 +50,16 @@ _MODEL_NAME_MAX = 256  # characters; a stranger's longer one would only fill jou
 _SCREENED_BYTES = 65_536  # larger bodies are only taken in for someone with a key
 _EXPOSED = (
     "x-request-id, request-id, server-timing, traceparent, x-cost-usd, retry-after, x-underlay-reason, "
-    "x-underlay-band, x-underlay-queue-place, x-underlay-queue-wait-ms, idempotent-replayed"
+    "x-underlay-band, x-underlay-queue-place, x-underlay-queue-wait-ms, x-underlay-energy-joules, "
+    "idempotent-replayed"
 )
 
 
 class Gateway:
-    """The public side. A ``Listener`` for its connections."""
+    """The public side. A ``Listener`` for its connections.
+
+    ``find_journey`` finds a request that is over, called from a thread; there is none where nothing is kept.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Gateway:
         ready: Callable[[], tuple[bool, list[str]]],
         origins: Callable[[], frozenset[str]],
         digests: Digests,
+        find_journey: FindJourney = lambda _: None,
     ) -> None:
         self.settings = settings
         self.driver = driver
@@ -76,6 +82,7 @@ class Gateway:
         self._origins = origins
         self._digests = digests
         self._replies = Replies(driver.clock)
+        self._records = Records(driver.loop, find_journey)
         self._per_address: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -111,6 +118,7 @@ class Gateway:
         """Stop."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._records.close()
         for connection in list(self.connections):
             connection.abort()
 
@@ -147,8 +155,12 @@ class Gateway:
 
     def received(self, request: Request) -> Occupant | None:
         """Answer a whole request, or begin to."""
+        return self._answered(request, lambda: self._answer(request))
+
+    def _answered(self, request: Request, answer: Callable[[], Occupant | None]) -> Occupant | None:
+        """Answer, if it comes to that with an error."""
         try:
-            return self._answer(request)
+            return answer()
         except UnderlayError as error:
             self._say(request, error)
         except Exception:
@@ -180,6 +192,8 @@ class Gateway:
             self._list_models(request, route, dialect)
         elif route.name in ("response", "response_cancel"):
             self._stored(request, route)
+        elif route.name == "request_energy":
+            return self._look_up_energy(request, route)
         else:
             return self._begin(request, route, dialect)
         return None
@@ -249,6 +263,21 @@ class Gateway:
         key = self._identify(request)
         body = self._shelf.answer(request.method, route, key.tenant)
         self._reply(request, route, body)
+
+    def _look_up_energy(self, request: Request, route: Route) -> Occupant:
+        """Begin to answer with the record of a request's energy, which is read beside the loop."""
+        key = self._identify(request)
+
+        def reply(journey: Journey | None) -> None:
+            body = None if journey is None else energy.record(journey)
+            if body is None:
+                raise unknown()
+            self._reply(request, route, body)
+
+        def found(journey: Callable[[], Journey | None]) -> None:
+            self._answered(request, lambda: reply(journey()))
+
+        return self._records.look_up(route.id or "", key.tenant, found)
 
     def _health(self, request: Request) -> None:
         ready, reasons = (True, []) if request.path == "/livez" else self._ready()

@@ -35,10 +35,19 @@ class Trail:
         return f"00-{self.trace_id}-{self.span_id}-01"
 
     def hop(
-        self, name: str, start: float, end: float, *, who: str = "", why: str = "", tokens: int | None = None
+        self,
+        name: str,
+        start: float,
+        end: float,
+        *,
+        who: str = "",
+        why: str = "",
+        tokens: int | None = None,
+        attempt: int | None = None,
     ) -> None:
-        """Note a step that took from ``start`` to ``end``."""
-        self.hops.append(Hop(name, self.since_ms(start), round((end - start) * 1e3, 3), who, why, tokens))
+        """Note a step that took from ``start`` to ``end``; ``attempt`` where an engine worked in it."""
+        took_ms = round((end - start) * 1e3, 3)
+        self.hops.append(Hop(name, self.since_ms(start), took_ms, who, why, tokens, attempt))
 
     @property
     def waiting(self) -> bool:

@@ -17,6 +17,8 @@ from underlay.live.meters import nvml, processor, rapl
 from underlay.live.meters.meter import Found, Meter
 from underlay.live.settings import MeterSettings, RedfishSettings
 
+NODE = "host"
+ACCELERATOR = "host/accelerator"
 OFF = "turned off in the settings"
 
 
@@ -38,6 +40,17 @@ class Rung(NamedTuple):
         taken = "; ".join(f"{meter.id} ({meter.method}): {meter.boundary.words}" for meter in self.meters)
         left = f"{'fails now' if self.wrong else 'not taken'}: {self.why}" if self.why else ""
         return "; ".join(part for part in (taken, left) if part)
+
+
+class Parts(NamedTuple):
+    """What meters counted in a window: of what steps run on, of the host beside it, and of the whole node.
+
+    ``host`` is there only beside accelerators, ``node`` only where it holds more than the devices.
+    """
+
+    devices: Figure
+    host: Figure | None = None
+    node: Figure | None = None
 
 
 class Ladder(NamedTuple):
@@ -77,6 +90,29 @@ class Ladder(NamedTuple):
         if not chosen or any(meter.id not in read for meter in chosen):
             return None
         return figures.total([read[meter.id] for meter in chosen])
+
+    def parts(self, read: Mapping[str, Figure]) -> Parts | None:
+        """A window of the host by what its meters cover; ``None`` where there is a hole in it.
+
+        Steps run on the accelerators where these are metered, else on the processors where these have counters of
+        their own, else on what ``host`` adds up. Where one of the inner meters could not be read, the outer one
+        stands in for all of them.
+        """
+        inner = disjoint(meter for meter in self.meters if meter.boundary.place != NODE)
+        accelerators = [meter for meter in inner if meter.boundary.place.startswith(ACCELERATOR)]
+        board = [meter for meter in inner if meter not in accelerators]
+        counted = accelerators or [meter for meter in board if meter.family != "processor"]
+        node = next((read[m.id] for m in self.meters if m.boundary.place == NODE and m.id in read), None)
+        if not counted or any(meter.id not in read for meter in counted):
+            whole = self.host(read)
+            return None if whole is None else Parts(whole)
+        devices = figures.total([read[meter.id] for meter in counted])
+        host = None
+        if accelerators and board and all(meter.id in read for meter in board):
+            host = figures.total([read[meter.id] for meter in board])
+        if accelerators and board and host is None and node is None:
+            return None
+        return Parts(devices, host, node)
 
     def _has_parts(self, meter: Meter) -> bool:
         return any(other.boundary.place.startswith(f"{meter.boundary.place}/") for other in self.meters)

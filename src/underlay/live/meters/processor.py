@@ -17,7 +17,7 @@ from underlay.live.meters.meter import Boundary, Found, Meter, Quantum, Reading,
 from underlay.physics.thread_power import thread_power
 
 PROC = Path("/proc")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 #: Of user and of system time, each is told in whole ticks.
 _TICKS_UNSEEN = 2
 #: Between two looks for children of the processes.
@@ -60,9 +60,9 @@ class ProcessorMeter(Meter):
             processes += 1 + len(self._below.get(pid, ()))
         self._begun = True
         self._forget()
-        seconds, power = ticks / _TICKS_PER_S, self.power
+        seconds, power = ticks / TICKS_PER_S, self.power
         self._tally.add(seconds * power.power_w, seconds * power.low_w, seconds * power.high_w)
-        unseen_s = _TICKS_UNSEEN * max(1, processes) / _TICKS_PER_S
+        unseen_s = _TICKS_UNSEEN * max(1, processes) / TICKS_PER_S
         self.quantum = Quantum(0.0, unseen_s * power.power_w)
         self.trouble = ""
         return self._tally.reading(self._clock())

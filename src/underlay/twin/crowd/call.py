@@ -19,14 +19,16 @@ class Call:
     caches tell prompts apart by: one 64-bit integer for each ``link_tokens`` tokens, standing for everything up to
     it; they may go on into the answer, for the next turn. ``session`` is one of the conversation (0: none).
     ``band`` is the class of urgency asked for (empty: the tenant's), ``deadline_s`` how long the caller waits for a
-    first token, ``try_`` its number among the tries of an impatient client, ``turn`` among those of a conversation;
-    ``more`` is the crowd's own.
+    first token; ``within_s`` is how long the whole answer may take where it can wait for hours (none: it cannot)
+    and ``held_s`` how long it was put off. ``try_`` is its number among the tries of an impatient client, ``turn``
+    among those of a conversation; ``more`` is the crowd's own.
     """
 
     __slots__ = (
         "at",
         "band",
         "deadline_s",
+        "held_s",
         "links",
         "model",
         "more",
@@ -37,6 +39,7 @@ class Call:
         "tenant",
         "try_",
         "turn",
+        "within_s",
     )
 
     def __init__(
@@ -52,6 +55,7 @@ class Call:
         session: int = 0,
         band: str = "",
         deadline_s: float | None = None,
+        within_s: float | None = None,
         try_: int = 1,
         turn: int = 1,
         more: object = None,
@@ -66,6 +70,8 @@ class Call:
         self.session = session
         self.band = band
         self.deadline_s = deadline_s
+        self.within_s = within_s
+        self.held_s = 0.0
         self.try_ = try_
         self.turn = turn
         self.more = more
@@ -83,6 +89,7 @@ class Call:
             session=self.session,
             band=self.band,
             deadline_s=self.deadline_s,
+            within_s=self.within_s,
             try_=self.try_,
             turn=self.turn,
             more=self.more,

@@ -3,5 +3,6 @@
 from .engine import ModelledEngine
 from .request import Request
 from .rules import PagedRules, SlotRules
+from .shares import ShareWeights
 
-__all__ = ["ModelledEngine", "PagedRules", "Request", "SlotRules"]
+__all__ = ["ModelledEngine", "PagedRules", "Request", "ShareWeights", "SlotRules"]

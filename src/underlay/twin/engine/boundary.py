@@ -16,10 +16,11 @@ from .batch import RANK_BITS, RANK_MASK
 from .request import Request
 from .rules import PagedRules, SlotRules
 from .schedule import Schedule
+from .shares import ShareWeights
 
 #: What was computed: when it began, its steps, the time of the first and how much longer each next one takes,
-#: the decoding sequences and the prompt tokens in it.
-Watcher = Callable[[float, int, float, float, int, int], None]
+#: the decoding sequences and the prompt tokens in it. It says how many joules that took.
+Watcher = Callable[[float, int, float, float, int, int], float]
 
 
 class StepTimes(Protocol):
@@ -62,8 +63,14 @@ class Boundaries(Schedule):
         "times",
     )
 
-    def __init__(self, rules: PagedRules | SlotRules, times: StepTimes, watcher: Watcher | None) -> None:
-        super().__init__(rules)
+    def __init__(
+        self,
+        rules: PagedRules | SlotRules,
+        times: StepTimes,
+        watcher: Watcher | None,
+        weights: ShareWeights | None,
+    ) -> None:
+        super().__init__(rules, weights)
         self._watcher = watcher
         self._use(times)
         self._retimed: StepTimes | None = None
@@ -91,9 +98,11 @@ class Boundaries(Schedule):
         if steps:
             batch = self.batch
             if self._watcher is not None:
-                self._watcher(
+                joules = self._watcher(
                     self._begun_at, steps, self._first_s, self._growth_s, batch.sequences, self._prefill_tokens
                 )
+                if self.shares is not None:
+                    self.shares.stretch(joules, batch.step, steps, batch.sequences, self._chunks)
             batch.step += steps
             batch.context_tokens += steps * batch.sequences
             if self._chunks:
@@ -118,6 +127,8 @@ class Boundaries(Schedule):
                 request.first_token_at = at
                 self.started.append(request)
             self.batch.join(request)
+            if self.shares is not None:
+                self.shares.joins(request, self.batch.step)
         self._chunks.clear()
 
     def _finish(self, at: float) -> None:
@@ -133,6 +144,8 @@ class Boundaries(Schedule):
             if rank not in running:  # it was cancelled or preempted
                 continue
             request = running.pop(rank)
+            if self.shares is not None:
+                self.shares.leaves(request)
             batch.leave(request)
             if findable:
                 self.memory.leaves(request)

@@ -17,6 +17,7 @@ from .boundary import Boundaries, StepTimes, Watcher
 from .fast_forward import steps_to, steps_within
 from .request import Request
 from .rules import PagedRules, SlotRules
+from .shares import ShareWeights
 
 
 class ModelledEngine(Boundaries):
@@ -29,12 +30,18 @@ class ModelledEngine(Boundaries):
 
     __slots__ = ("_fitting_tokens", "_parts")
 
-    def __init__(self, rules: PagedRules | SlotRules, times: StepTimes, watcher: Watcher | None = None) -> None:
-        super().__init__(rules, times, watcher)
+    def __init__(
+        self,
+        rules: PagedRules | SlotRules,
+        times: StepTimes,
+        watcher: Watcher | None = None,
+        weights: ShareWeights | None = None,
+    ) -> None:
+        super().__init__(rules, times, watcher, weights)
         self._fitting_tokens = min(self.context_max, self.memory.capacity_tokens)
         #: What is looked at for each request, in one piece: taken apart it is at hand in a third of the time.
         self._parts = (self.batch, self.memory, self.batch.ends, self.batch.phases, self.batch.block_tokens,
-                       self.waiting, self._running, self._chunks, watcher)  # fmt: skip
+                       self.waiting, self._running, self._chunks, watcher, self.shares)  # fmt: skip
 
     def arrive(self, at: float, request: Request) -> bool:
         """Take a request; ``False`` if it could never be computed, as real engines refuse at the door."""
@@ -99,6 +106,25 @@ class ModelledEngine(Boundaries):
             return 0.0, 0, 0
         return min(at, self.next_at) - self._begun_at, self.batch.sequences, self._prefill_tokens
 
+    def break_off(self, at: float, joules: float) -> list[Request]:
+        """Nothing more is computed: who runs has its part of the ``joules`` drawn since the last end of steps.
+
+        Returns all who ran, in the order they were let in; the step that is cut counts as a whole one.
+        """
+        running = list(self._running.values())
+        shares, batch = self.shares, self.batch
+        if shares is not None:
+            if self._steps:
+                whole = steps_within(self._first_s, self._growth_s, at - self._begun_at)
+                steps = min(whole + 1, self._steps)
+                shares.stretch(joules, batch.step, steps, batch.sequences, self._chunks)
+            for request in running:
+                if request.joined_step >= 0:
+                    shares.leaves(request)
+        self._steps = 0
+        self.next_at = inf
+        return running
+
     def _is_made_fit(self, request: Request) -> bool:
         """Let an answer end where the context does; could the request be computed then, alone?"""
         prompt = request.prompt_tokens
@@ -131,7 +157,7 @@ class ModelledEngine(Boundaries):
             if not self._calm:
                 self._boundary(self.next_at)
                 continue
-            batch, memory, ends, phases, size, waiting, running, chunks, watcher = self._parts
+            batch, memory, ends, phases, size, waiting, running, chunks, watcher, shares = self._parts
             step, sequences, context = batch.step, batch.sequences, batch.context_tokens
             room = memory.room_blocks
             begun_at, steps, now = self._begun_at, self._steps, self.next_at
@@ -140,7 +166,9 @@ class ModelledEngine(Boundaries):
             stuck = False
             while now < at:
                 if watcher is not None and steps:
-                    watcher(begun_at, steps, first_s, growth_s, sequences, prefill)
+                    joules = watcher(begun_at, steps, first_s, growth_s, sequences, prefill)
+                    if shares is not None:
+                        shares.stretch(joules, step, steps, sequences, chunks)
                 step += steps
                 context += steps * sequences
                 if chunks:
@@ -157,6 +185,8 @@ class ModelledEngine(Boundaries):
                         if phases:
                             phases[(tokens - step) % size] += 1
                         heappush(ends, step + request.goal - produced << RANK_BITS | request.rank)
+                        if shares is not None:
+                            shares.joins(request, step)
                     chunks.clear()
                     ends_step = ends[0] >> RANK_BITS
                 while ends_step <= step:
@@ -165,6 +195,8 @@ class ModelledEngine(Boundaries):
                     if rank not in running:  # it was cancelled or preempted
                         continue
                     request = running.pop(rank)
+                    if shares is not None:
+                        shares.leaves(request)
                     request.produced = goal = request.goal
                     tokens = request.prompt_tokens + goal - 1
                     if phases:
@@ -211,6 +243,7 @@ class ModelledEngine(Boundaries):
                     request.rank = rank = self._ranks
                     self._ranks = rank + 1
                     running[rank] = request
+                    request.chunk = chunk
                     chunks.append(request)
                     first_s = self.times.mixed_step_s(chunk, sequences, context + sequences, pairs)
                     growth_s = 0.0

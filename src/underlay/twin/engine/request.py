@@ -14,20 +14,27 @@ class Request:
     whoever asks next with both. A prompt that nobody shares needs none.
 
     Outcomes, in seconds of the engine's clock: ``first_token_at``, ``finished_at`` (``None`` until then),
-    ``cached_tokens`` found when it was first let in, ``preemptions``, ``produced`` tokens when it left.
+    ``cached_tokens`` found when it was first let in, ``preemptions``, ``produced`` tokens when it left;
+    where joules are divided (``shares``), its ``joules``, and those ``wasted_j`` on computing anew what was lost.
     """
 
     __slots__ = (
+        "again_tokens",
         "arrived_at",
         "cached_tokens",
+        "chunk",
         "computed",
         "finished_at",
         "first_token_at",
         "goal",
+        "growth_j",
+        "held_j",
         "held_links",
         "joined_step",
+        "joules",
         "left",
         "links",
+        "mark_j",
         "name",
         "output_tokens",
         "preemptions",
@@ -35,6 +42,7 @@ class Request:
         "prompt_tokens",
         "rank",
         "slot",
+        "wasted_j",
     )
 
     def __init__(self, name: Any, prompt_tokens: int, output_tokens: int, links: tuple[int, ...] = ()) -> None:
@@ -57,6 +65,9 @@ class Request:
         self.rank = -1  # the order of letting in
         self.slot = -1
         self.left = False
+        self.joules = self.wasted_j = self.mark_j = self.held_j = self.growth_j = 0.0  # of ``shares``
+        self.chunk = 0  # prompt tokens in the promised step
+        self.again_tokens = 0  # that were computed before a preemption
 
     @property
     def prefill_tokens(self) -> int:

@@ -44,7 +44,7 @@ class SlotRules(Struct, frozen=True):
 
     ``slots`` is its n_parallel, ``slot_tokens`` the context of each, ``step_tokens`` its n_batch. An idle slot
     whose content begins like the prompt is taken if that is more than ``similarity`` of the prompt, else the one
-    idle longest.
+    idle longest. ``opening_tokens`` are what all prompts begin with (a template): a slot that had one has them.
     """
 
     slots: int = 4
@@ -52,6 +52,7 @@ class SlotRules(Struct, frozen=True):
     step_tokens: int = 2048
     link_tokens: int = 32
     similarity: float = 0.1
+    opening_tokens: int = 0
 
     def __post_init__(self) -> None:
         if min(self.slots, self.slot_tokens, self.link_tokens) < 1:

@@ -21,6 +21,7 @@ from .batch import Batch
 from .blocks import BlockMemory
 from .request import Request
 from .rules import PagedRules, SlotRules
+from .shares import Shares, ShareWeights
 from .slots import SlotMemory
 
 _BY_SLOT = attrgetter("slot")
@@ -44,11 +45,14 @@ class Schedule:
         "max_sequences",
         "memory",
         "preemptions",
+        "shares",
         "waiting",
     )
 
-    def __init__(self, rules: PagedRules | SlotRules) -> None:
+    def __init__(self, rules: PagedRules | SlotRules, weights: ShareWeights | None) -> None:
         self._running: dict[int, Request] = {}  # by rank, which is the order they were let in
+        #: Whose joules those were, if anybody wants to know.
+        self.shares = None if weights is None else Shares(weights, self._running)
         self.memory: BlockMemory | SlotMemory
         self._slots: SlotMemory | None = None
         if isinstance(rules, PagedRules):
@@ -100,6 +104,7 @@ class Schedule:
             if chunk == 0:
                 break
             self._let_in(request)
+            request.chunk = chunk
             self._chunks.append(request)
             computed = request.computed
             if computed < request.prompt_tokens + request.produced:
@@ -122,6 +127,7 @@ class Schedule:
                 self._preempt_last()
                 whole = False
                 break
+            request.chunk = chunk
             self._chunks.append(request)
             left -= chunk
             self._pairs += chunk * (before + 0.5 * chunk)
@@ -161,6 +167,8 @@ class Schedule:
             self._begun.remove(request)
             self.memory.abandons(request, preempted)
         else:
+            if self.shares is not None:
+                self.shares.leaves(request)
             self.batch.leave(request)
             self.memory.leaves(request, preempted)
 
@@ -174,6 +182,7 @@ class Schedule:
         """Who came last loses what was computed, and waits before everybody else."""
         _, request = self._running.popitem()
         self._take_out(request, preempted=True)
+        request.again_tokens = max(request.again_tokens, request.computed)
         request.computed = 0
         request.preemptions += 1
         self.preemptions += 1

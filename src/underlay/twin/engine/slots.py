@@ -17,6 +17,8 @@ class SlotMemory:
         "_contents",
         "_idle",
         "_link",
+        "_opened",
+        "_opening",
         "_similarity",
         "capacity_tokens",
         "findable",
@@ -30,6 +32,8 @@ class SlotMemory:
         self.findable = True  # a slot keeps what was in it
         self.capacity_tokens = 1 << 60  # whatever a slot cannot hold the engine has cut before
         self._link = rules.link_tokens
+        self._opening = rules.opening_tokens
+        self._opened = [0] * rules.slots  # what a slot holds of the opening
         self._similarity = rules.similarity
         self._contents: list[tuple[int, ...]] = [()] * rules.slots
         #: Idle slots, the one that was idle longest first.
@@ -59,7 +63,8 @@ class SlotMemory:
                 common = _common_links(self._contents[slot], request.links)
         del idle[slot]
         request.slot = slot
-        request.computed = request.cached_tokens = min(common * self._link, request.prompt_tokens - 1)
+        known = max(common * self._link, self._opened[slot])
+        request.computed = request.cached_tokens = min(known, request.prompt_tokens - 1)
         return True
 
     def exhausted(self) -> None:
@@ -77,6 +82,7 @@ class SlotMemory:
     def leaves(self, request: Request, preempted: bool = False) -> None:
         """Leave a slot, and in it what was computed."""
         assert not preempted, "a slot is never taken away"
+        self._opened[request.slot] = min(request.computed, self._opening)
         self._contents[request.slot] = request.links[: request.computed // self._link]
         self._idle[request.slot] = None
 

@@ -104,7 +104,7 @@ class _Draws:
         home = self._place("region", world.regions[stream.origin].name)
         model = self._place("model", world.scenario.models[stream.model].name)
         columns: _Columns = {name: np.zeros(count, dtype=np.int64) for name in COLUMNS}
-        columns |= {name: np.full(count, np.nan) for name in ("ttft_s", "e2e_s")}
+        columns |= {name: np.full(count, np.nan) for name in ("ttft_s", "e2e_s", "within_s")}
         columns["region"][:], columns["model"][:] = home, model
         columns["served_in"][:] = home
         columns["outcome"][:] = part.outcome

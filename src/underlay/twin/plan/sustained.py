@@ -146,13 +146,16 @@ class _Used:
 
     def __call__(
         self, begun_s: float, steps: int, first_s: float, growth_s: float, sequences: int, prefill_tokens: int
-    ) -> None:
+    ) -> float:
         """Steps are over; of those that reach over an end the part within counts."""
         took_s = steps * (first_s + growth_s * 0.5 * (steps - 1))
         within_s = min(begun_s + took_s, self._end_s) - max(begun_s, self._begin_s)
-        if within_s > 0.0:
-            self._busy_s += within_s
-            self._joules += self._curve.stretch_joules(steps, within_s, sequences, prefill_tokens)
+        if within_s <= 0.0:
+            return 0.0
+        joules = self._curve.stretch_joules(steps, within_s, sequences, prefill_tokens)
+        self._busy_s += within_s
+        self._joules += joules
+        return joules
 
     @property
     def busy_share(self) -> float:

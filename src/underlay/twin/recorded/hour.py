@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from underlay.control.budgets import period_start
+from underlay.control.effects import Dispatch
 from underlay.control.events import Arrived, BudgetSpent, KeyChanged, ReplicaDraining, ReplicaLost, SettingsChanged
 from underlay.domain.policy import DeskSettings
 from underlay.twin.callers import Callers
@@ -28,6 +29,7 @@ from underlay.twin.platform import Platform
 from underlay.twin.records import Account
 
 from .fleet import Moment, Standing, recorded
+from .parts import Noting, Sharing
 from .profiles import Pace
 from .settings import varied
 
@@ -55,7 +57,7 @@ class Terms(NamedTuple):
 class Hour:
     """The world of a what-if: between two times of a journal (seconds from its first call), on other terms.
 
-    Errors: BadRequest, DocumentError.
+    ``noting`` is told what every request took, for its joules. Errors: BadRequest, DocumentError.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Hour:
         seed: int,
         *,
         duration_s: float,
+        noting: Noting | None = None,
     ) -> None:
         self.kernel = Kernel(seed)
         self._whole = whole = survey(crowd.path)
@@ -74,6 +77,7 @@ class Hour:
         self._start_s = crowd.start_s
         self._crowd = structs.replace(crowd, times=terms.times, link_tokens=LINK_TOKENS)
         self._seed = seed
+        self._noting = noting
         self.happened: list[tuple[float, str]] = []
         self.platform = _Platform(
             self.kernel,
@@ -83,6 +87,7 @@ class Hour:
             name=REGION,
             link_tokens=LINK_TOKENS,
         )
+        self.platform.noting = noting
         self.platforms: dict[str, Platform] = {REGION: self.platform}
         self._fleet(recorded(whole, terms.replicas))
         self._changes()
@@ -104,9 +109,12 @@ class Hour:
             pace = self._paces.get(standing.model)
             if pace is None or standing.model not in contexts:
                 continue  # nobody asked for its model
-            rules = rules_of(standing, contexts[standing.model], pace.engine)
+            seen = self._whole.models.get(standing.model)
+            opening_tokens = seen.opening_tokens() if seen is not None else 0
+            rules = rules_of(standing, contexts[standing.model], pace.engine, opening_tokens)
             times = pace.coefficients
-            self.platform.add(Modelled(standing.name, standing.model, rules, times, None, place))
+            kind = Modelled if self._noting is None else Sharing
+            self.platform.add(kind(standing.name, standing.model, rules, times, place=place))
             for at, moment in _standing_at(standing.moments, self._start_s):
                 self.kernel.call(at, self._befall, moment, _BEFORE_CALLS)
 
@@ -148,6 +156,8 @@ class Hour:
                 self.platform.tell(at, SettingsChanged(at, self._settings(change.settings)))
 
     def _ended(self, platform: Platform, exchange: Exchange, outcome: Outcome, at: float) -> None:
+        if self._noting is not None:
+            self._noting.ended(exchange, outcome)
         self.callers.ended(platform, exchange, outcome, at)
 
     def check(self) -> None:
@@ -162,6 +172,14 @@ class Hour:
         """A journal knows neither power nor what machines cost."""
         return []
 
+    def ledger(self) -> None:
+        """Nor what a request took: ``noting`` is told what there is."""
+        return
+
+    def places(self) -> list[Account]:
+        """Nor where they stand."""
+        return []
+
     def happenings(self) -> list[tuple[float, str]]:
         """What befell the replicas."""
         return self.happened
@@ -174,11 +192,27 @@ class Hour:
             for model, pace in self._paces.items()
         ]
         said += [warning for pace in self._paces.values() for warning in pace.warnings]
+        if self._bounded_in_joules():
+            said.append("budgets in joules count what was spent before the run only: replicas here have no meter.")
         return [*said, *self._crowd.warnings()]
+
+    def _bounded_in_joules(self) -> bool:
+        budgets = [budget for account in self._whole.header.settings.accounts for budget in account.budgets]
+        for _, change in self._whole.changes:
+            if isinstance(change, KeyChanged):
+                budgets += change.key.budgets
+        return any(budget.joules is not None for budget in budgets)
 
 
 class _Platform(Platform):
-    """A platform whose desk is told of calls as the live one was."""
+    """A platform whose desk is told of calls as the live one was. ``noting`` hears of attempts, if it is there."""
+
+    noting: Noting | None = None
+
+    def _dispatch(self, at: float, effect: Dispatch) -> None:
+        super()._dispatch(at, effect)
+        if self.noting is not None:
+            self.noting.dispatched(self, effect)
 
     def _arrived(self, at: float, ticket: str, call: Call) -> Arrived:
         origin = call.more
@@ -199,8 +233,12 @@ class _Door:
         return place, self._ways_s.get(model, 0.0)
 
 
-def rules_of(standing: Standing, context_tokens: int, engine: str) -> PagedRules | SlotRules:
+def rules_of(
+    standing: Standing, context_tokens: int, engine: str, opening_tokens: int = 0
+) -> PagedRules | SlotRules:
     """By what rules a replica works, from its slots and caches.
+
+    ``opening_tokens`` are what most prompts found in a cache: the template's, which every slot keeps.
 
     llama.cpp, as Underlay starts it, keeps a whole context for each slot; whoever says otherwise has pages. Where
     it is not said how much it caches, it is taken to have room for all its slots, and no prefix cache.
@@ -208,7 +246,7 @@ def rules_of(standing: Standing, context_tokens: int, engine: str) -> PagedRules
     slots, cache_tokens = standing.slots, standing.cache_tokens
     if engine == "llama.cpp" or (not engine and cache_tokens == slots * context_tokens):
         step_tokens = max(_SLOTTED_STEP_TOKENS, slots + 1)
-        return SlotRules(slots, context_tokens, step_tokens, LINK_TOKENS, _SIMILARITY)
+        return SlotRules(slots, context_tokens, step_tokens, LINK_TOKENS, _SIMILARITY, opening_tokens)
     return PagedRules(
         blocks=max(1, (cache_tokens or slots * context_tokens) // _BLOCK_TOKENS),
         max_sequences=slots,

@@ -153,4 +153,6 @@ def _write_down(requests: Requests, call: RecordedCall, at: float, whole: Survey
         min(call.attempts, 127),
         _LATER[call.outcome],
         1,
+        nan,
+        0.0,
     )

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import chain
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 from underlay.domain.errors import BadRequest
+from underlay.twin.ledger.requests import COLUMNS as LEDGER_COLUMNS
 from underlay.twin.records import OUTCOMES, RunResult
 from underlay.twin.rows import rows_of
 
@@ -40,6 +41,8 @@ REQUEST_COLUMNS: dict[str, str] = {
     "outcome": "text",
     **dict.fromkeys(_NAMED, "text"),
     "try": "int",
+    "within_s": "real",
+    "held_s": "real",
     "good": "flag",
     "weight": "real",
 }
@@ -67,8 +70,14 @@ def check_place(path: Path) -> None:
 
 
 def write_requests(path: Path, results: Sequence[RunResult]) -> None:
-    """A row for each request of all runs. Raises ``OSError``; nothing half-written stays."""
-    _write(path, REQUEST_COLUMNS, chain.from_iterable(map(_request_tables, results)))
+    """A row for each request of all runs; with what it took, where that was asked for.
+
+    Raises ``OSError``; nothing half-written stays.
+    """
+    known = [result.ledger.columns for result in results if result.ledger is not None]
+    ledger = [name for name in LEDGER_COLUMNS if any(name in columns for columns in known)]
+    columns = {**REQUEST_COLUMNS, **({"band": "text"} if known else {}), **dict.fromkeys(ledger, "real")}
+    _write(path, columns, chain.from_iterable(_request_tables(result, ledger) for result in results))
 
 
 def write_series(path: Path, results: Sequence[RunResult]) -> None:
@@ -78,7 +87,7 @@ def write_series(path: Path, results: Sequence[RunResult]) -> None:
     _write(path, columns, (_series_table(result, names) for result in results))
 
 
-def _request_tables(result: RunResult) -> Iterator[Table]:
+def _request_tables(result: RunResult, ledger: Sequence[str]) -> Iterator[Table]:
     requests = result.requests
     rows = rows_of(requests, result.slo)
     for start in range(0, len(requests), _CHUNK):
@@ -89,9 +98,26 @@ def _request_tables(result: RunResult) -> Iterator[Table]:
         for name, kind in _NAMED.items():
             table[name] = _names(requests.names[kind], requests.column(name)[part].tolist())
         table["try"] = rows.try_[part].tolist()
+        table |= {name: getattr(rows, name)[part].tolist() for name in ("within_s", "held_s")}
         table["good"] = rows.good[part].tolist()
         table["weight"] = rows.weight[part].tolist()
+        if ledger:
+            table |= _ledger_table(result, ledger, part)
         yield _headed(result, len(table["try"]), table)
+
+
+def _ledger_table(result: RunResult, columns: Sequence[str], part: slice) -> Table:
+    """What requests took, by the ledger's columns; of a run without a ledger nothing is known."""
+    if result.ledger is None:
+        unknown: list[Any] = [None] * len(range(*part.indices(len(result.requests))))
+        return {"band": unknown, **dict.fromkeys(columns, unknown)}
+    known = result.ledger.columns
+    names, bands = result.ledger.band_names, result.ledger.bands
+    nowhere = [nan] * len(bands[part])
+    return {
+        "band": _names(names, bands[part].tolist()),
+        **{name: known[name][part].tolist() if name in known else nowhere for name in columns},
+    }
 
 
 def _names(names: Sequence[str], places: Sequence[int]) -> list[str | None]:

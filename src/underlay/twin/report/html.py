@@ -15,6 +15,7 @@ from underlay.twin.figures import KINDS
 from underlay.twin.figures import title as title_of
 from underlay.twin.summary import Summary
 
+from .ledger_tables import ledger_tables
 from .markup import Html, details, element, items, joined, section, table
 from .plot import Plot
 from .plots import plots_of
@@ -155,7 +156,11 @@ def _details(experiment: Experiment, ran: list[Summary]) -> list[Html]:
         return []
     parts += [section("Breakdowns", element("p", f"{_name(shown)}.", class_="soft"), *breakdowns(shown))]
     if shown.accounts:
-        parts.append(section("Totals", accounts(shown)))
+        parts.append(section("Totals", accounts(shown.accounts, shown.seed)))
+    if shown.ledger is not None:
+        parts.append(section("Ledger", *ledger_tables(shown.ledger)))
+    if shown.places:
+        parts.append(section("Places", accounts(shown.places, shown.seed)))
     if shown.happenings:
         numbered = [
             (str(place + 1), span(at), clip(what, 400)) for place, (at, what) in enumerate(shown.happenings)

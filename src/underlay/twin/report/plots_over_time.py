@@ -10,6 +10,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from underlay.twin.figures import title
+from underlay.twin.power_caps import CAPPED
 from underlay.twin.summary import Summary
 
 from . import drawing
@@ -116,6 +117,10 @@ OVER_TIME = (
     OverTime(
         "slowdown", "Throttling over time", "ratio", False, "How many times slower the slowest clocks run.", 1.0
     ),
+    OverTime("cap_w", "Power caps over time", "W", False, "What each accelerator of a pool may draw."),
+    OverTime(
+        "accelerator_w", "Power of accelerators over time", "W", False, "What each accelerator of a pool draws."
+    ),
 )
 
 
@@ -179,8 +184,12 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def _mark(ax: Axes, summary: Summary, size_s: float, until_s: float) -> None:
-    """What befell the world, as numbered lines; the numbers are those of the report's list."""
-    for place, (at_s, _) in enumerate(summary.happenings[:MARKS_MAX]):
+    """What befell the world, as numbered lines; the numbers are those of the report's list.
+
+    Caps are changed too often to be marked, and have a plot of their own.
+    """
+    befell = [(place, at_s) for place, (at_s, what) in enumerate(summary.happenings) if not what.startswith(CAPPED)]
+    for place, at_s in befell[:MARKS_MAX]:
         ax.axvline(at_s / size_s, color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0.5)
         transform = ax.get_xaxis_transform()
         ax.annotate(

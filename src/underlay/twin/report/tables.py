@@ -7,6 +7,7 @@ from math import isnan
 
 from underlay.twin.experiment import Difference, Experiment
 from underlay.twin.figures import KINDS, title
+from underlay.twin.records import Account
 from underlay.twin.summary import Group, Summary
 
 from .markup import Html, element, table
@@ -163,7 +164,7 @@ def _scale_of(name: str, values: Iterable[float]) -> Scale:
     return scale(KINDS[name].unit, max((abs(value) for value in values if not isnan(value)), default=0.0))
 
 
-def accounts(run: Summary) -> Html:
+def accounts(found: Sequence[Account], seed: int) -> Html:
     """Every total with its boundary."""
     rows = [
         (
@@ -173,9 +174,11 @@ def accounts(run: Summary) -> Html:
             account.method,
             clip(account.boundary),
         )
-        for account in run.accounts[:400]
+        for account in found[:400]
     ]
-    return table(("place", "total", "value", "method", "boundary"), rows, f"Totals of one run, seed {run.seed}.")
+    left = len(found) - len(rows)
+    caption = f"Totals of one run, seed {seed}." + (f" {left} more are left out." if left > 0 else "")
+    return table(("place", "total", "value", "method", "boundary"), rows, caption)
 
 
 def runs(ran: Iterable[Summary]) -> Html:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from underlay.domain.errors import BadRequest
 from underlay.physics import round_trips
 from underlay.twin.crowd import arrivals, lengths, rates, spreads, tenants
+from underlay.twin.crowd.deferrable import Deferrable, Patient
 from underlay.twin.crowd.impatience import Impatience, Impatient
 from underlay.twin.crowd.journal.crowd import Journal
 from underlay.twin.crowd.open_loop import OpenLoop
@@ -78,6 +79,8 @@ def callers(scenario: Scenario, place: int) -> Callers:
         patience = _spread(section.impatience.patience, (*steps, "impatience", "patience"))
         rules = _made(Impatience, section.impatience, (*steps, "impatience"), patience_s=patience)
         crowd = Impatient(crowd, rules)
+    if section.deferrable is not None:
+        crowd = Patient(crowd, _made(Deferrable, section.deferrable, (*steps, "deferrable")))
     return Callers(name, crowd, known)
 
 

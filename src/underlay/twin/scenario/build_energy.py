@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from underlay.domain.errors import BadRequest
-from underlay.physics import catalogue, host_power, power
+from underlay.physics import catalogue, host_power, power, profiles
 from underlay.physics.climate import Clock
 from underlay.physics.host_power import HostPower
+from underlay.physics.power import PowerCurve
+from underlay.physics.step_power import StepPower
 from underlay.twin.scenario.document import Scenario
+from underlay.twin.scenario.needs import accelerator_in, accelerators_of
 from underlay.twin.scenario.world import ServerType
 from underlay.twin.world.servers import Equipment
 from underlay.twin.world.site_supply import SiteSupply, supply
@@ -52,13 +55,43 @@ def _peak_w(site: Node, equipped: list[Equipment]) -> float:
 
 
 def equipment_of(scenario: Scenario, kind: ServerType) -> Equipment:
-    """What is in one server of a kind; an accelerator whose power nobody published draws nothing."""
+    """What is in one server of a kind; an accelerator whose power nobody published draws nothing.
+
+    Idle power is as it was metered with a profile of a model that runs there, if it was.
+    """
     on = catalogue.accelerator(kind.accelerator)
     try:
         rated_w, idle_w = power.rated_power_w(on), power.idle_power_w(on)[0]
     except BadRequest:
         rated_w = idle_w = 0.0
+    metered_w = _metered_idle_w(scenario, kind.accelerator)
+    idle_w = idle_w if metered_w is None else metered_w
+    rated_w = max(rated_w, idle_w)
     return Equipment(kind.accelerators, idle_w, rated_w, _host(scenario, kind))
+
+
+def curve(metered: StepPower, accelerator: str, accelerators: int) -> PowerCurve:
+    """What a replica draws by its profile, with the published idle power where the meters did not see it."""
+    try:
+        idle_w = power.idle_power_w(catalogue.accelerator(accelerator))[0] * accelerators
+    except BadRequest:
+        return metered.curve(accelerators, None)
+    return metered.curve(accelerators, idle_w)
+
+
+def _metered_idle_w(scenario: Scenario, accelerator: str) -> float | None:
+    """Idle watts of one accelerator, by the first profile that says so of a model that runs on it."""
+    for model in scenario.models:
+        kinds = {accelerator_in(model, region, scenario.world) for region in scenario.world.regions}
+        if model.profile is None or accelerator not in kinds:
+            continue
+        try:
+            metered = profiles.read(model.profile).power
+        except BadRequest:  # told where models are checked
+            continue
+        if metered is not None and metered.idle_w is not None:
+            return metered.idle_w / accelerators_of(model)
+    return None
 
 
 def _host(scenario: Scenario, kind: ServerType) -> HostPower:

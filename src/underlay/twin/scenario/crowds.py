@@ -105,6 +105,13 @@ class ImpatienceSection(Section):
     )
 
 
+class DeferrableSection(Section):
+    """Calls that can wait: what ``policies.deferral`` may put off or send elsewhere."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="part of the crowd's calls that can wait")
+    within: Span = Field(description="how long after the call its whole answer is wanted")
+
+
 class CrowdSection(Section):
     """Callers. One of trace, clients, journal and arrivals says when they call."""
 
@@ -133,3 +140,6 @@ class CrowdSection(Section):
         None, description="with arrivals: each begins a conversation, with lengths of its own"
     )
     impatience: ImpatienceSection | None = Field(None, description="none: they wait for ever and never try again")
+    deferrable: DeferrableSection | None = Field(
+        None, description="calls whose answers are wanted within hours; none: all are wanted at once"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from underlay.documents.sections import Section
@@ -20,3 +22,11 @@ class ReportSection(Section):
     """What is written down about a run."""
 
     sample: Span = Field(10.0, description="time between two samples of the world")
+    places: Literal["regions", "sites", "halls", "racks"] = Field(
+        "regions", description="down to where energy is told in rows of their own, up to the feeder"
+    )
+    ledger: Literal["requests", "sites"] = Field(
+        "sites",
+        description="requests: what each took in joules, carbon, water and money, at level requests; sites: only"
+        " what every site took, which is up to a quarter quicker",
+    )

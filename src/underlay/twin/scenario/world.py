@@ -71,6 +71,9 @@ class RegionSection(Section):
     power_cap: Power | None = Field(None, description="most that all its sites may draw together")
     pue: Annotated[float, Field(ge=1)] | None = Field(None, description="instead of that of 'like'")
     carbon_g_per_kwh: NotNegative | None = Field(None, description="instead of that of 'like'")
+    market_carbon_g_per_kwh: NotNegative | None = Field(
+        None, description="of the electricity that contracts say is bought; none: that view is not told"
+    )
     usd_per_kwh: NotNegative | None = Field(None, description="instead of that of 'like'")
 
 

@@ -16,7 +16,7 @@ from math import ceil
 
 import numpy as np
 
-from underlay.physics.power import CLOCK_EXPONENT, power_share, slowdown_of
+from underlay.physics.power import CLOCK_EXPONENT, SLOWEST, power_share, slowdown_of
 from underlay.twin.world.feeders import Feeders
 from underlay.twin.world.power_tree import Floats, Places
 from underlay.twin.world.servers import Placed
@@ -24,8 +24,6 @@ from underlay.twin.world.topology import LEVELS, Level
 
 TARGET = 0.975
 RELEASE = 0.94
-#: A clock is never slower than a third: assumed, as nobody publishes the lowest.
-SLOWEST = 3.0
 LEAST_SHARE = power_share(SLOWEST)
 #: Slowdowns are told in steps of this: so few different ones that throttled step times can be kept.
 SLOWDOWN_STEP = 0.02

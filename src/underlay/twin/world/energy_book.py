@@ -14,9 +14,10 @@ import numpy as np
 
 from underlay.domain.figures import JOULES_KWH, weakest
 from underlay.twin.records import Account
+from underlay.twin.run_ledger import CLOSES, LEAST_J
 from underlay.twin.world.power_tree import Floats
 
-BUSY, IDLE, HOST, CHAIN, COOLING, IT, FEEDER, CARBON, PRICE, WATER_ON, WATER_OFF = range(11)
+BUSY, IDLE, HOST, CHAIN, COOLING, IT, FEEDER, CARBON, PRICE, WATER_ON, WATER_OFF, ACTIVE, HOURS = range(13)
 
 
 class Kind(NamedTuple):
@@ -40,21 +41,39 @@ KINDS = (
     Kind("electricity_cost", "USD", "feeder energy"),
     Kind("water_on_site", "L", "evaporated by cooling on site"),
     Kind("water_off_site", "L", "evaporated by the power stations of the country, for feeder energy"),
+    Kind("host_active", "kWh", "what of the hosts' energy goes with busy accelerators", 1 / JOULES_KWH),
+    Kind("accelerator_hours", "h", "time in which accelerators computed, added up", 1 / 3600.0),
 )
+#: What the feeder delivers.
+PARTS = (BUSY, IDLE, HOST, CHAIN, COOLING)
 
 
 class EnergyBook:
-    """The sums of every site; a column that nobody could fill for one of the sites is not told for it."""
+    """The sums of every site; a column that nobody could fill for one of the sites is not told for it.
 
-    __slots__ = ("known", "sums")
+    ``marks`` are what the sums had come to at the end of each hour, or of the first settling after it.
+    """
+
+    __slots__ = ("known", "marks", "sums")
 
     def __init__(self, sites: int) -> None:
         self.sums = np.zeros((len(KINDS), sites))
         self.known = np.ones((len(KINDS), sites), dtype=np.bool_)
+        self.marks: list[tuple[float, Floats]] = [(0.0, self.sums.copy())]
 
     def add(self, kind: int, values: Floats) -> None:
         """Add to a column, one value for each site."""
         self.sums[kind] += values
+
+    def mark(self, at: float) -> None:
+        """All that was drawn up to now is written."""
+        if at // 3600.0 > self.marks[-1][0] // 3600.0:
+            self.marks.append((at, self.sums.copy()))
+
+    def check(self) -> None:
+        """The feeder of every site delivered what its parts took, to 1e-9. Raises ``AssertionError``."""
+        parts, fed = self.sums[list(PARTS)].sum(axis=0), self.sums[FEEDER]
+        assert np.allclose(parts, fed, rtol=CLOSES, atol=LEAST_J), f"{parts} J of {fed} J at the feeders"
 
     def accounts(
         self, regions: Sequence[str], region_of_site: Sequence[int], methods: Mapping[int, Sequence[str]]
@@ -72,7 +91,8 @@ class EnergyBook:
     def _account(self, place: str, sites: Sequence[int], kind: int, methods: Sequence[str]) -> Account:
         said = KINDS[kind]
         value = float(self.sums[kind, sites].sum() * said.scale)
-        return Account(place, said.name, value, said.unit, weakest(methods[site] for site in sites), said.boundary)
+        method = weakest(methods[site] for site in sites)
+        return Account.of(place, said.name, value, said.unit, method, said.boundary)
 
     def pue(self, sites: Sequence[int]) -> float:
         """Feeder energy for each joule of IT; not a number where there was none."""

@@ -14,6 +14,7 @@ from underlay.domain.figures import JOULES_KWH
 from underlay.twin.records import Account
 from underlay.twin.world import energy_book as book
 from underlay.twin.world.energy_book import EnergyBook
+from underlay.twin.world.place_book import PlaceBook, PlaceLevel
 from underlay.twin.world.power_tree import Climb, Floats, PowerNode, PowerTree, summed
 from underlay.twin.world.servers import Equipment, Servers, Used
 from underlay.twin.world.site_supply import SiteState, SiteSupply
@@ -39,6 +40,7 @@ class Feeders:
         "halls_on",
         "it_w",
         "movable_w",
+        "places",
         "servers",
         "sites",
         "tree",
@@ -59,6 +61,7 @@ class Feeders:
             SiteState(supplies[path], float(peak)) for path, peak in zip(tree.paths["site"], peaks_w, strict=True)
         ]
         self.book = EnergyBook(len(self.sites))
+        self.places = PlaceBook(tree.counts["rack"], tree.counts["hall"])
         self.busy_method = "calibrated"
         self.halls_on = np.ones(tree.counts["hall"], dtype=np.bool_)
         self.watts: dict[Level, Floats] = {level: np.zeros(tree.counts[level]) for level in LEVELS}
@@ -84,6 +87,7 @@ class Feeders:
             self._gathered[level] += joules
         self._movable += used.movable
         self._at = at
+        self.book.mark(at)
 
     def average(self) -> bool:
         """Turn what was gathered since the last time into watts; whether any time has passed."""
@@ -108,14 +112,29 @@ class Feeders:
 
     def accounts(self) -> list[Account]:
         """The totals of every region and of everywhere, up to what was settled."""
+        self.check()
+        methods = self.methods()
+        regions = self.tree.parents["site"].tolist()
+        return self.book.accounts(self.tree.paths["region"], regions, methods)
+
+    def place_accounts(self, down_to: PlaceLevel) -> list[Account]:
+        """The totals of every site, and of its halls and racks if they are asked for, up to what was settled."""
+        return list(self.places.accounts(self.tree, self.book, down_to, self.busy_method))
+
+    def methods(self) -> dict[int, list[str]]:
+        """How the columns of the book are known, by column and site."""
         supplies = [state.supply for state in self.sites]
         methods = {kind: ["modelled"] * len(supplies) for kind in range(len(book.KINDS))}
         methods[book.BUSY] = [self.busy_method] * len(supplies)
         methods[book.IDLE] = ["assumed"] * len(supplies)
         methods[book.COOLING] = [one.plant.method if one.plant else "assumed" for one in supplies]
         methods[book.CARBON] = [one.carbon.method if one.carbon else "assumed" for one in supplies]
-        regions = self.tree.parents["site"].tolist()
-        return self.book.accounts(self.tree.paths["region"], regions, methods)
+        return methods
+
+    def check(self) -> None:
+        """Every joule between servers and feeders is on one account. Raises ``AssertionError``."""
+        self.book.check()
+        self.places.check(self.tree, self.book)
 
     def sample(self) -> dict[str, float]:
         """Watts, PUE and temperatures of the last average, by names such as ``west.power_w``."""
@@ -142,6 +161,9 @@ class Feeders:
         add(book.BUSY, tree.sum_servers("site", used.busy))
         add(book.IDLE, tree.sum_servers("site", used.idle))
         add(book.HOST, tree.sum_servers("site", used.host))
+        add(book.ACTIVE, tree.sum_servers("site", used.host_active))
+        add(book.HOURS, tree.sum_servers("site", used.computed_s))
+        self.places.add([tree.sum_servers("rack", part) for part in used[:4]], climb)
         add(book.IT, tree.sum_servers("site", used.total))
         of_hall = tree.parents["hall"]
         lost = summed(of_hall[tree.parents["rack"]], climb.rack_loss, len(self.sites))

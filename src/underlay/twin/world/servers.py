@@ -41,7 +41,8 @@ class Used(NamedTuple):
     """Joules of every server in a while, by account; ``total`` is at its plug.
 
     ``movable`` is what of the total goes with the clocks: what busy accelerators drew above idle, and what that
-    cost in fans and supply.
+    cost in fans and supply. ``host_active`` is what hosts drew because accelerators computed, ``computed_s`` for
+    how many seconds these did, added up.
     """
 
     busy: Floats
@@ -50,6 +51,8 @@ class Used(NamedTuple):
     supply: Floats
     total: Floats
     movable: Floats
+    host_active: Floats
+    computed_s: Floats
 
 
 class Placed:
@@ -151,11 +154,11 @@ class Servers:
         on = self.off_reasons == 0
         idle = on * self.idle_w * (provided_s - computed_s)
         share = computed_s / np.maximum(provided_s, 1e-300)
-        host = on * (self.host_idle_w + (self.host_busy_w - self.host_idle_w) * share) * seconds
-        host += self.fan_share * (busy + idle)
+        host_active = on * (self.host_busy_w - self.host_idle_w) * share * seconds + self.fan_share * busy
+        host = on * self.host_idle_w * seconds + self.fan_share * idle + host_active
         supply = self.supply_share * (busy + idle)
         movable = np.maximum(busy - self.idle_w * computed_s, 0.0) * (1.0 + self.fan_share + self.supply_share)
-        return Used(busy, idle, host, supply, busy + idle + host + supply, movable)
+        return Used(busy, idle, host, supply, busy + idle + host + supply, movable, host_active, computed_s)
 
     def retimed(self, of_server: Floats) -> list[tuple[Placed, float]]:
         """The replicas whose slowdown is another now: each goes as slow as the slowest of its servers."""

@@ -56,12 +56,14 @@ class Words(NamedTuple):
 class ModelSeen:
     """What a journal tells of one model: how many calls it got, their sizes, what became of them."""
 
-    __slots__ = ("_answers", "_bytes", "_output_tokens", "_products", "_squares", "_tokens", "_told", "calls")
+    __slots__ = ("_answers", "_bytes", "_cached", "_output_tokens", "_products", "_squares", "_tokens", "_told",
+                 "calls")  # fmt: skip
 
     def __init__(self) -> None:
         self.calls = 0
         self._answers = self._output_tokens = 0
         self._told = self._bytes = self._tokens = self._squares = self._products = 0
+        self._cached: Counter[int] = Counter()
 
     def add(self, call: RecordedCall) -> None:
         """Take in a call whose end is known."""
@@ -71,6 +73,7 @@ class ModelSeen:
             self._answers += call.arrived.strands
             self._output_tokens += usage.completion_tokens
         if usage.prompt_tokens:
+            self._cached[usage.cached_tokens] += 1
             self._told += 1
             self._bytes += size
             self._tokens += usage.prompt_tokens
@@ -88,6 +91,11 @@ class ModelSeen:
             slope = (self._products - self._bytes * self._tokens / count) / spread
         slope = min(max(slope, least), most)
         return Words(slope, max(0.0, (self._tokens - slope * self._bytes) / count))
+
+    def opening_tokens(self) -> int:
+        """How many tokens all prompts begin with that engines keep: as many as most prompts found; 0 if none."""
+        found = self._cached.most_common(1)
+        return found[0][0] if found and 2 * found[0][1] > self._told else 0
 
     def answer_tokens(self) -> int:
         """The mean answer of finished calls; 1 if none finished."""
