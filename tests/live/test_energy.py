@@ -223,7 +223,7 @@ JOURNEY = {
     [
         ({}, "12.3 ± 0.7 J (of it 2.35 J failed_attempts), calibrated, gpu0, provisional"),
         ({"status": "settled", "accounts": {"busy": 12.3}, "uncertainty_joules": None}, "12.3 J, calibrated, gpu0"),
-        ({"joules": None}, "energy: not metered yet"),
+        ({"joules": None}, "energy: not metered yet; in some seconds 'underlay journey' tells it"),
         ({"joules": None, "status": "settled", "unmetered_s": 2.0}, "energy: none metered; 2.0 s of it unmetered"),
     ],
 )

@@ -13,7 +13,8 @@ def line(energy: dict[str, Any]) -> str:
     """What a request took, how that is known and by which meter; then grams, water and costs."""
     missing = f"; {energy['unmetered_s']:.1f} s of it unmetered" if energy["unmetered_s"] else ""
     if energy["joules"] is None:
-        return f"energy: {'none metered' if energy['status'] == 'settled' else 'not metered yet'}{missing}"
+        later = "not metered yet; in some seconds 'underlay journey' tells it"
+        return f"energy: {'none metered' if energy['status'] == 'settled' else later}{missing}"
     off = energy["uncertainty_joules"]
     about = "" if off is None else f" ± {off:.2g}"
     unsettled = ", provisional" if energy["status"] != "settled" else ""

@@ -19,7 +19,7 @@ from underlay.domain.figures import Figure, Method, weakest
 from underlay.ledger.attribution import Window
 from underlay.ledger.device import DeviceLedger
 from underlay.ledger.node import Host, NodeAccounts, node_accounts
-from underlay.ledger.step_energy import Prior, StepEnergy, StepModel
+from underlay.ledger.step_energy import Coefficients, Prior, StepEnergy, StepModel
 from underlay.ledger.steps import Step
 from underlay.live.meters import track
 from underlay.live.meters.ladder import Ladder, Parts, disjoint
@@ -27,6 +27,8 @@ from underlay.live.meters.ladder import Ladder, Parts, disjoint
 Windows = Callable[[float, float], Sequence[track.Window]]
 #: Idle power is the mean of about so many idle windows.
 _IDLE_WINDOWS = 20
+#: How much the last window says of the level of a step model that has learnt nothing; the ones before say the rest.
+_LATEST = 0.3
 
 
 class Closed(NamedTuple):
@@ -61,11 +63,16 @@ class MeteredHost:
         self._ledger = DeviceLedger(StepEnergy(prior))
         self._idle: dict[str, Idle] = {}
         self._begun = False
+        self._level: float | None = None  # metered joules over modelled, in the last windows that were computed in
 
     @property
     def model(self) -> StepModel:
-        """The step model as of now; from any thread."""
-        return self._ledger.model
+        """The step model as of now; from any thread. One that has learnt nothing is set to the meters' level."""
+        model = self._ledger.model
+        if self._level is None or self._ledger.has_learnt:
+            return model
+        coefficients = Coefficients(*(self._level * each for each in model.coefficients))
+        return model._replace(coefficients=coefficients)
 
     @property
     def method(self) -> Method:
@@ -74,8 +81,8 @@ class MeteredHost:
 
     @property
     def knows(self) -> bool:
-        """Whether it says anything of this machine: it has learnt from a window, or was calibrated here."""
-        return self._ledger.has_learnt or self._ledger.model.method != "assumed"
+        """Whether it says anything of this machine: something was computed in a window, or it was calibrated."""
+        return self._level is not None or self._ledger.model.method != "assumed"
 
     def close(
         self, begin_s: float, end_s: float, steps: Sequence[Step], *, quiet: bool, patient: bool
@@ -103,6 +110,9 @@ class MeteredHost:
     def _booked(self, begin_s: float, end_s: float, parts: Parts, steps: Sequence[Step]) -> NodeAccounts:
         window = Window(begin_s, end_s, parts.devices, self._idle_of(parts.devices).power)
         devices = self._ledger.close(window, steps)
+        if devices.rescale is not None:
+            before = devices.rescale if self._level is None else self._level
+            self._level = before + (devices.rescale - before) * _LATEST
         host = None
         if parts.host is not None:
             share = 1.0 if self._engines_share is None else self._engines_share()
