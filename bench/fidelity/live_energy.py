@@ -2,9 +2,9 @@
 
 The platform meters as it does anywhere (on a machine without counters by its model of processor time). Callers come
 at random, for prompts and answers of all sizes, so that batches are of all sizes too; every tenth hangs up in the
-middle. Then `underlay twin replay --energy` says of the second half of the requests, whose joules the twin has not
-seen, how far it is off. One engine with one CPU thread, whatever the cores: threads of llama.cpp wait by spinning,
-which takes processor time, and so joules, for nothing whenever something else runs here.
+middle. Then `underlay twin replay --energy` says of each request how far the twin is off, by coefficients that have
+not seen it. One engine with one CPU thread, whatever the cores: threads of llama.cpp wait by spinning, which takes
+processor time, and so joules, for nothing whenever something else runs here.
 """
 
 from __future__ import annotations
@@ -46,11 +46,9 @@ def live_energy(figures: Figures) -> None:
         journal = serve(Path(folder))
         report = compare(Question(journal))
         floor = own_counts(journal, report)
-    said = f"{report.compared} requests held out; " + "; ".join(each.source for each in report.coefficients)
+    said = f"{report.compared} requests; " + "; ".join(each.source for each in report.coefficients)
     figures.add("live energy: request, median off", report.median_off, "ratio", at_most=0.10, how=said)
     figures.add("live energy: request, 90 % below", report.p90_off, "ratio", how=said)
-    if report.in_sample_median_off is not None:
-        figures.add("live energy: request, median off, in sample", report.in_sample_median_off, "ratio", how=said)
     how = "the same requests, and the best straight line through live's own counts of their tokens"
     figures.add("live energy: live by its own tokens, median off", statistics.median(floor), "ratio", how=how)
     for each in report.accounts:
@@ -80,7 +78,7 @@ def own_counts(journal: Path, report: EnergyReport) -> list[float]:
     Fitted to the very requests it is told of: what is left is the machine and the meter, or who was beside them.
     """
     every = settled_in(journal)
-    settled = [every[request.ticket] for request in report.requests if request.held_out]
+    settled = [every[request.ticket] for request in report.requests]
     took_j = np.array([each.joules for each in settled if each.joules])
     counts = [
         (1.0, each.usage.prompt_tokens - each.usage.cached_tokens, each.usage.completion_tokens)

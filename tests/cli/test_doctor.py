@@ -85,12 +85,20 @@ def test_meters_are_told_and_a_controller_that_does_not_answer_is_doubtful(under
     assert checks["meter of host"]["verdict"] == "ok"
     assert "off in the settings" in checks["meter of processors and memory"]["message"]
     assert checks["energy of this host"]["message"].startswith("processor:engines; without")
+    assert checks["sharing of energy"]["message"].startswith("shapley: ")
     with socket.socket() as silent:  # bound, and nobody listens
         silent.bind(("127.0.0.1", 0))
         monkeypatch.setenv("UNDERLAY_METERS__REDFISH__URL", f"https://127.0.0.1:{silent.getsockname()[1]}")
         check = found(underlay)["meter of host"]
     assert check["verdict"] == "warning"
     assert "meters.redfish" in check["fix"]
+    monkeypatch.delenv("UNDERLAY_METERS__REDFISH__URL")
+    monkeypatch.setenv("UNDERLAY_METERS__IPMI__MODE", "auto")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr("underlay.live.meters.ipmi._SYSTEM_PATH", "")
+    check = found(underlay)["meter of host"]
+    assert check["message"].endswith("ipmitool is not installed")
+    assert (check["verdict"], "install ipmitool" in check["fix"]) == ("warning", True)
 
 
 def test_power_caps_that_cannot_be_set_are_found(underlay, monkeypatch, data_dir):

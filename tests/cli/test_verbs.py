@@ -182,6 +182,7 @@ def test_the_ledger_adds_up(underlay, data_dir):
     assert [row["day"] for row in said["rows"]] == ["2023-11-14"]
     assert json.loads(underlay("ledger", "--since", "1d", "--json").stdout)["rows"] == []
     assert underlay("ledger", "--since", "2023-02-30").exit_code == 2
+    assert "period is empty" in underlay("ledger", "--since", "1d", "--until", "2d").stderr
     assert underlay("ledger", "--since", "yesterday").exit_code == 2
 
 

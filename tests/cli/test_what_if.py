@@ -83,6 +83,7 @@ def test_variants_that_part_in_the_middle(underlay, home):
     for wrong in (
         ["models.0.replicas=1", "10s"],
         ["policies.region_choice=spill", "10s"],
+        ["policies.power_caps.mode=none", "10s"],
         ["policies.routing=random", "30s"],
     ):
         refused = underlay(*arguments, "--with", wrong[0], "--from", wrong[1])

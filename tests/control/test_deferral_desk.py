@@ -152,3 +152,23 @@ def test_it_begins_the_earlier_the_longer_answers_take():
     made.at = NOW_S + 600.0
     made.arrive("t2", defer_s=4 * HOUR_S)
     assert made.desk.tickets["t2"].latest_at == NOW_S + 600.0 + 4 * HOUR_S - 600.0 - 2 * 600.0
+
+
+def test_it_has_a_place_of_its_own_and_is_in_nobodys():
+    made = bench(slots=1)
+    made.arrive("running")
+    made.arrive("t1", defer_s=4 * HOUR_S)
+    assert the(Hold, made.arrive("t2", defer_s=4 * HOUR_S)).place == 2
+    assert the(Hold, made.arrive("urgent")).place == 1
+
+
+def test_those_put_off_cannot_fill_the_platform():
+    made = bench(slots=1, waiting_max=2)
+    made.arrive("running")
+    for name in ("t1", "t2"):
+        made.arrive(name, defer_s=4 * HOUR_S, band="batch")
+    assert the(Refuse, made.arrive("t3", defer_s=4 * HOUR_S, band="batch")).reason == "overloaded"
+    effects = made.arrive("urgent")
+    assert the(Refuse, effects).ticket == "t2"
+    assert the(Hold, effects).ticket == "urgent"
+    assert made.waiting() == ["t1", "urgent"]

@@ -27,7 +27,8 @@ from underlay.domain.policy import Account
 
 #: Of the requests that the desk learns from: 0.1 J for each token.
 TAUGHT = Usage(50, 0, 50)
-NOTHING, SHORT = Usage(), Usage(10, 0, 5)
+#: Nothing, a part, and all of what is reserved for 400 bytes and 99 tokens.
+NOTHING, SHORT, ALL = Usage(), Usage(10, 0, 5), Usage(101, 0, 99)
 
 
 def bench_with(joules=1000.0, period="day", *, taught=True, **more):
@@ -70,7 +71,7 @@ def test_a_request_reserves_what_others_took_by_its_tokens():
 def test_what_was_reserved_is_held_between_its_end_and_its_meter():
     bench = bench_with()
     bench.arrive(prompt_bytes=400, max_tokens=99)
-    finish(bench)
+    finish(bench, usage=ALL)
     assert state(bench) == (pytest.approx(20.0), 0.0)
     settle(bench, "t1", 7.5)
     assert state(bench) == (0.0, 7.5)
@@ -78,10 +79,40 @@ def test_what_was_reserved_is_held_between_its_end_and_its_meter():
     assert state(bench) == (0.0, 7.5)
 
 
-def test_without_a_word_of_its_meter_the_estimate_counts_once():
+def test_an_answer_that_was_shorter_holds_less():
     bench = bench_with()
     bench.arrive(prompt_bytes=400, max_tokens=99)
     finish(bench)
+    assert state(bench) == (pytest.approx(1.5), 0.0)
+
+
+def test_what_no_engine_answered_is_taken_for_next_to_nothing():
+    bench = bench_with(attempts_max=1)
+    bench.arrive(prompt_bytes=400, max_tokens=99)
+    bench.tell(AttemptFailed(bench.at, "t1", 1, "connect"))
+    bench.at += METER_S
+    bench.tell(Tick(bench.at))
+    assert state(bench) == (0.0, 1e-6)
+
+
+@pytest.mark.parametrize("later_s", [1.0, 86_400.0])
+def test_a_meter_that_tells_too_late_takes_the_place_of_the_estimate(later_s):
+    bench = bench_with()
+    bench.arrive(prompt_bytes=400, max_tokens=99)
+    finish(bench, usage=ALL)
+    bench.at += METER_S
+    bench.tell(Tick(bench.at))
+    bench.at += later_s
+    settle(bench, "t1", 7.5)
+    assert state(bench) == (0.0, 7.5)  # another day's estimate is not taken back from this day
+    settle(bench, "t1", 2.5)
+    assert state(bench) == (0.0, 10.0)
+
+
+def test_without_a_word_of_its_meter_the_estimate_counts_once():
+    bench = bench_with()
+    bench.arrive(prompt_bytes=400, max_tokens=99)
+    finish(bench, usage=ALL)
     bench.at += METER_S
     bench.tell(Tick(bench.at))
     assert state(bench) == (0.0, pytest.approx(20.0))
@@ -226,7 +257,7 @@ def test_a_settlement_of_what_is_gone_breaks_nothing(gone):
 def test_a_budget_that_is_taken_away_and_given_back_in_between_holds_what_waits():
     bench = bench_with()
     bench.arrive(prompt_bytes=400, max_tokens=99)
-    finish(bench)
+    finish(bench, usage=ALL)
     bench.tell(KeyChanged(NOW_S, key()))
     bench.tell(KeyChanged(NOW_S, key(budgets=(Budget("day", joules=1000.0),))))
     assert state(bench)[0] == pytest.approx(20.0)
@@ -238,7 +269,7 @@ def test_a_ticket_whose_name_comes_again_leaves_nothing_reserved():
     bench = bench_with()
     for _ in range(2):
         bench.arrive(prompt_bytes=400, max_tokens=99)
-        finish(bench)
+        finish(bench, usage=ALL)
     assert state(bench) == (pytest.approx(20.0), pytest.approx(20.0))  # nothing can tell whose a word would be
     settle(bench, "t1", 3.0)
     assert state(bench) == (0.0, pytest.approx(23.0))
@@ -261,9 +292,15 @@ steps = st.lists(
 @quick
 @given(steps)
 def test_whatever_ends_and_is_told_when_all_that_was_taken_is_spent_once(told):
-    """Spent are the joules that meters told and, where they were silent, what was reserved; nothing stays reserved."""
+    """Spent are the joules that meters told and, where they were silent, what was kept; nothing stays reserved."""
     bench = bench_with(500.0, "total")
     due, open_, waiting = 0, {}, {}
+
+    def end(name):
+        del open_[name]
+        finish(bench, name)
+        kept = bench.desk.accounts.holding(bench.desk.keys["digest of ann"], MODEL).unsettled[name]
+        waiting[name] = (kept.until, kept.microjoules)
 
     def silent():
         nonlocal due
@@ -275,10 +312,7 @@ def test_whatever_ends_and_is_told_when_all_that_was_taken_is_spent_once(told):
         if what == "arrive" and "Admitted" in kinds(bench.arrive(name, max_tokens=100)):
             open_[name] = bench.desk.tickets[name].held
         elif what == "finish" and open_:
-            name = list(open_)[which % len(open_)]
-            held = open_.pop(name)
-            waiting[name] = (bench.at + METER_S, held.microjoules)
-            finish(bench, name)
+            end(list(open_)[which % len(open_)])
         elif what == "settle" and waiting:
             name = list(waiting)[which % len(waiting)]
             del waiting[name]
@@ -290,9 +324,7 @@ def test_whatever_ends_and_is_told_when_all_that_was_taken_is_spent_once(told):
             silent()
         assert purse(bench).spent_microjoules == due
     for name in list(open_):
-        held = open_.pop(name)
-        waiting[name] = (bench.at + METER_S, held.microjoules)
-        finish(bench, name)
+        end(name)
     bench.at += METER_S
     bench.tell(Tick(bench.at))
     silent()

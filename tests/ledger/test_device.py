@@ -4,7 +4,18 @@ import random
 
 import msgspec
 import pytest
-from tests.ledger.builders import TRUTH, TYPICAL, SimulatedMeter, Trace, decode, joules, marginal_j, step, window
+from tests.ledger.builders import (
+    TRUTH,
+    TYPICAL,
+    SimulatedMeter,
+    Trace,
+    decode,
+    joules,
+    marginal_j,
+    prefill,
+    step,
+    window,
+)
 
 from underlay.ledger.device import DeviceLedger
 from underlay.ledger.priors import stated
@@ -51,3 +62,23 @@ def test_a_strangers_joules_while_nothing_runs_teach_nothing() -> None:
             closed = ledger.close(window(580.0, at + n, at + n + 1.0, off=10.0), [])
             assert closed.totals()["unexplained"] == pytest.approx(500.0)
     assert ledger.model.coefficients.step_j == pytest.approx(TRUTH.step_j, rel=0.1)
+
+
+def test_what_a_meters_level_may_be_off_by_does_not_keep_its_windows_from_teaching() -> None:
+    """Watts that are assumed may be off by as much as they are; each window still tells prompts from tokens."""
+    wrong = stated(
+        Coefficients(TRUTH.step_j, 5 * TRUTH.pflop_j, TRUTH.token_j, TRUTH.kv_gb_j), "assumed", 0.5, TYPICAL
+    )
+
+    def learnt(grain_j: float | None) -> float:
+        ledger = DeviceLedger(StepEnergy(wrong))
+        for n in range(8):
+            works = [prefill("a", 4096)] if n % 2 else [decode("b")]
+            log = [step(*works, begin_s=n + k / 4, end_s=n + (k + 1) / 4) for k in range(4)]
+            spent = sum(TRUTH.step_j + marginal_j(each.works[0]) for each in log)
+            of = window(spent, n, n + 1.0, off=1.5 * spent, watts=0.0)
+            ledger.close(msgspec.structs.replace(of, grain_j=grain_j), log)
+        return ledger.model.coefficients.pflop_j / TRUTH.pflop_j
+
+    assert learnt(0.01) == pytest.approx(1.0, rel=0.1)
+    assert learnt(None) > 2.0

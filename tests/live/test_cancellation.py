@@ -538,12 +538,15 @@ COVERED = {
     "fleet/process.py": {"start", "_path", "stop"},
     "engines/connections.py": {"_open", "connect"},
     "gateway/listener.py": {"listen"},
-    "energy/accounting.py": {"close_due", "run", "finish", "_close_last", "_close"},
+    "energy/accounting.py": {
+        "close_due", "run", "finish", "_close_last", "_close", "_book", "_settle_all",
+    },
+    "running_energy.py": {"account", "_account_by", "cap_power", "finish", "close"},
     "warming.py": {"warm", "_warm_slot", "_ask"},
     "views.py": {"_drain"},
     "platform.py": {
         "run", "_serve", "_start_fleet", "_warm", "_watch_keys", "_mark_journal", "_settle_gap", "_tell_key", "_close",
-        "_drain", "_start_meters", "_account", "_finish_energy", "_cap_power",
+        "_drain",
     },
     "power_caps.py": {"begin", "run"},
 }  # fmt: skip

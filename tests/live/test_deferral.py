@@ -90,3 +90,22 @@ def test_a_time_that_is_none_is_refused_by_name(house):
         reply = platform.ask("POST", "/v1/chat/completions", body("hi"), {"x-underlay-defer": said})
         assert reply.status == 400
         assert "x-underlay-defer" in reply.json()["error"]["message"]
+
+
+def test_it_begins_when_the_platform_stops(tmp_path):
+    with engines(1, slots=1) as (engine,):
+        settings = {
+            "public": QUICK,
+            "models": [model([engine.url], slots=1)],
+            "desk": {"deferral": "carbon"},
+            "site": {"carbon_by_hour": hours_of(time.time())},
+        }
+        with running_platform(tmp_path, settings) as platform:
+            said = {"x-underlay-defer": "8h"}
+            with ThreadPoolExecutor(1) as callers:
+                waiting = callers.submit(
+                    platform.ask, "POST", "/v1/chat/completions", body("[[tokens=3]]", stream=False), said
+                )
+                eventually(lambda: platform.admin("/api/platform")["waiting"] == 1)
+                assert platform.stop(20.0) == 0
+                assert waiting.result().status == 200

@@ -135,8 +135,55 @@ async def test_a_reply_is_told_what_is_known_at_its_end(tmp_path, monkeypatch):
         last = books.settled[list(books.journeys)[-1]].energy
         assert known.joules == pytest.approx(last.joules, rel=0.9)
         assert known.joules == pytest.approx(sum(known.accounts.values()))
-        assert {"location"} <= known.carbon.keys()
+        assert known.carbon == {}  # that is for the record
         assert first.energy.joules > 0.0
+
+
+async def test_a_window_that_cannot_be_closed_is_a_gap_and_keeps_no_other_from_being_closed(tmp_path, monkeypatch):
+    async with inside(tmp_path) as place, Accounts(place, monkeypatch) as books:
+        await answered(books, "hello [[tokens=5]]")
+        close, broken = books.energy._host.close, []
+
+        def fails(*window, **how):
+            closed = close(*window, **how)
+            if closed is not None and not broken:
+                broken.append(closed)
+                raise ArithmeticError("a defect")
+            return closed
+
+        books.energy._host.close = fails
+        (*_, last) = await answered(books, "more [[tokens=20 itl=4]]")
+        assert broken
+        assert last.energy.status == "settled"
+        assert books.energy.gap_s == pytest.approx(books.energy.window_s)
+        await books.go_on(lambda: not books.energy._over)
+        assert books.energy.open_joules == pytest.approx(0.0, abs=1e-9)
+
+
+async def test_what_ended_while_nobody_looked_for_some_windows_is_settled_whole(tmp_path, monkeypatch):
+    async with inside(tmp_path, engines=1) as place, Accounts(place, monkeypatch) as books:
+        long, short = books.ask("long [[tokens=60 itl=5]]"), books.ask("short [[tokens=10 itl=5]]")
+        await short.over.wait()
+        await asyncio.sleep(3 * books.energy.window_s)  # the loop was busy
+        await books.go_on(long.over.is_set)
+        await books.go_on(lambda: len(books.settled) == 2)
+        await books.energy.finish()
+        assert told(books)["open"] == pytest.approx(0.0, abs=1e-9)
+        assert books.energy._bills.kept == 0
+        assert books.energy._statements._open == {}
+
+
+async def test_many_that_end_in_one_window_are_settled_a_few_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("underlay.live.energy.accounting._AT_ONCE", 2)
+    async with inside(tmp_path) as place, Accounts(place, monkeypatch) as books:
+        lines = [books.ask(f"number {n} [[tokens=5]]") for n in range(7)]
+        await asyncio.gather(*(line.over.wait() for line in lines))
+        await books.go_on(lambda: len(books.settled) == 7)
+        assert max(len(settled) for _, settled in books.booked) <= 2
+        await books.energy.finish()
+        metered_j = sum(booked.metered_joules for booked, _ in books.booked)
+        assert metered_j == pytest.approx(books.booked_j(), rel=1e-9)
+        assert {booked.method for booked, _ in books.booked} == {books.energy._host.method}
 
 
 class Beside:

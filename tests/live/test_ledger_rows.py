@@ -1,5 +1,7 @@
 """The ledger's rows: requests with their own joules, and groups that sum to the meters."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import pytest
 from tests.live.records import charge, writing
@@ -9,6 +11,7 @@ from underlay.domain.figures import Figure
 from underlay.domain.views import LedgerEnergy
 from underlay.live.ledger_rows import ledger_rows
 from underlay.live.store import Store
+from underlay.live.views import LiveViews
 
 MILLION = 10**6
 
@@ -70,3 +73,22 @@ def test_rows_are_sent_as_they_are(store):
     assert [(row.region, row.account) for row in rows] == [
         ("", ""), ("here", ""), ("here", "idle_provisioned"), ("here", "open")
     ]  # fmt: skip
+
+
+def test_the_console_sums_while_others_use_the_store(store, tmp_path):
+    nothing = dict.fromkeys(("driver", "fleet", "writer", "metrics", "session_key"))
+    views = LiveViews(version="0", pid=1, data_dir=tmp_path, store=store, cards=[], **nothing)
+    with store.transaction(), ThreadPoolExecutor(1) as console:
+        rows = console.submit(views.ledger, "tenant").result(timeout=20)
+    assert rows == ledger_rows(store, "tenant")
+
+
+@pytest.mark.parametrize("group", ["request", "day"])
+def test_a_request_that_waited_for_hours_has_its_joules_beside_its_charge(tmp_path, group):
+    waited = msgspec.structs.replace(settled(1, {"busy": 6.0}), at_s=DAY_S - 3600.0, duration_ms=2 * 3600e3)
+    with writing(tmp_path) as writer, Store(tmp_path) as opened:
+        writer.submit_charge(charge(1, at_s=DAY_S + 3600.0))
+        writer.submit_energy(booked({"busy": 6.0}), [waited])
+        writer.flush()
+        rows = [row for row in ledger_rows(opened, group) if not row.account]
+        assert [row.energy.joules for row in rows] == [6.0]

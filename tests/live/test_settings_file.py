@@ -165,6 +165,18 @@ def test_a_controller_is_asked_over_https_and_its_user_is_no_part_of_the_address
     assert message in said
 
 
+@pytest.mark.parametrize(
+    ("meters", "message"),
+    [
+        ("ipmi: {mode: auto, host: bmc}", "a controller at an address wants a user and a password_file"),
+        ("ipmi: {mode: auto, password_file: p}", "this machine's own controller asks for none"),
+        ("ipmi: {mode: auto}, redfish: {url: 'https://bmc'}", "redfish.url and ipmi ask for the same power"),
+    ],
+)
+def test_a_controller_over_ipmi_is_told_wholly_and_is_the_only_one(meters, message):
+    assert message in refused(f"meters: {{{meters}}}")
+
+
 def test_meters_are_found_by_themselves_but_for_the_controller():
     meters = load(
         written("meters: {rapl: off, redfish: {url: 'https://bmc', password_file: p}}"), {}, {}
@@ -172,6 +184,7 @@ def test_meters_are_found_by_themselves_but_for_the_controller():
     assert (meters.every_ms, meters.nvml, meters.rapl) == (250, "auto", "off")
     assert meters.redfish.password_file.is_absolute()
     assert Settings().meters.redfish.url is None
+    assert Settings().meters.ipmi.mode == "off"
     assert "meters.every_ms: must be 50 or more, not 10" in refused("meters: {every_ms: 10}")
 
 

@@ -267,9 +267,7 @@ def _kept(subject: _Subject, server: Server) -> Path | None:
 
     if subject.data_dir is None:
         return None
-    path = profile_path(subject.data_dir, server.model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return profile_path(subject.data_dir, server.model)
 
 
 def _write(output: Path, found: Calibration) -> None:
@@ -278,6 +276,7 @@ def _write(output: Path, found: Calibration) -> None:
     from underlay.twin.report.files import write_text
 
     try:
+        output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_text(output, msgspec.json.format(msgspec.json.encode(found.line), indent=0).decode() + "\n")
     except OSError as error:
         raise Failure("not_writable", f"{error}", "--output with another path") from None

@@ -190,11 +190,14 @@ def _model_file(name: str, path: Path) -> Check:
 def _meters(settings: Settings) -> Iterator[Check]:
     """What can be said of energy here. A machine without meters is none the worse: what is told is modelled."""
     from underlay.live.meters import ladder
+    from underlay.live.settings import SHARING
 
     found = ladder.look(settings.meters, tuple)  # no engines run here
     for rung in found.rungs:
         yield Check(f"meter of {rung.name}", "warning" if rung.wrong else "ok", rung.message, rung.fix)
     yield Check("energy of this host", "ok", found.host_message)
+    sharing = settings.meters.sharing
+    yield Check("sharing of energy", "ok", f"{sharing}: {SHARING[sharing]}")
 
 
 def _site(settings: Settings) -> Check:

@@ -73,7 +73,7 @@ def command(
 
     cost_usd is what was charged, own_cost_usd what metered requests cost us as far as that is known, margin_usd
     what is left of the charge for these, where all of the cost is known.
-    A request is of the period in which it arrived; meters are counted by whole hours, those that begin in the
+    A request is of the period in which it ended; meters are counted by whole hours, those that begin in the
     period, and what lies across its edges is told as carried_over.
 
     \b
@@ -85,6 +85,8 @@ def command(
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     if focus is not None and as_csv:
         raise click.UsageError("--csv prints the ledger and --focus writes a file: ask for one of them")
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since must be before --until: the period is empty")
     group: Group = "cell" if focus is not None else by
     found = _read(_target.data_dir(data_dir, config, os.environ), group, since, until)
     _warn(found[2])

@@ -10,6 +10,7 @@ queues, and who may ask at all (``identity``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from underlay.domain.joules import microjoules
 from underlay.domain.keys import Budget, Key, Limits
@@ -20,12 +21,19 @@ from .events import BudgetSpent, EnergySettled
 from .holding import Holding, Reservation
 from .limits import Meter
 
-__all__ = ["Accounts", "Holding", "Reservation"]
+__all__ = ["Accounts", "Guess", "Holding", "Reservation"]
 
 #: A scope (key, user, tenant, model) and a name in it.
 Name = tuple[str, str]
 
 _NO_LIMITS = Limits()
+
+
+class Guess(NamedTuple):
+    """What a request was taken to have taken when no meter had told in time, and when that was spent."""
+
+    microjoules: int
+    at: float
 
 
 class Accounts:
@@ -118,8 +126,8 @@ class Accounts:
             if purse.budget.period == event.period:
                 purse.told(event.since, event.pico_usd, event.tokens, event.at, microjoules(event.joules))
 
-    def settled(self, event: EnergySettled) -> None:
-        """Spend what a request took by its meters.
+    def settled(self, event: EnergySettled, guess: Guess | None = None) -> None:
+        """Spend what a request took by its meters, instead of what it was guessed to take.
 
         By the names in the event: its key may be gone, and its team another one by now. Told twice it counts twice.
         """
@@ -129,6 +137,8 @@ class Accounts:
         for name in (of_key, user, ("tenant", event.tenant), ("model", event.model)):
             for purse in self._purses.get(name, ()):
                 purse.spend(0, 0, event.at, taken)
+                if guess is not None:
+                    purse.take_back(guess.microjoules, guess.at)
 
     def give_joules_back(self, event: EnergySettled) -> bool:
         """Give back what was reserved for a request that is over; ``False`` if nothing was."""

@@ -187,6 +187,11 @@ class Purse:
         self.spent_pico_usd += pico_usd
         self.spent_microjoules += microjoules
 
+    def take_back(self, microjoules: int, at: float) -> None:
+        """It was not spent after all, if it was at ``at`` and in this period."""
+        if at >= self.since:
+            self.spent_microjoules = max(0, self.spent_microjoules - microjoules)
+
     # Refusals.
 
     def exhausted(self, tokens: int, pico_usd: int, at: float, microjoules: int = 0) -> BudgetExhausted:

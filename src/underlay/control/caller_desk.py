@@ -15,7 +15,7 @@ from underlay.domain.joules import microjoules
 from underlay.domain.keys import Key
 from underlay.domain.policy import DeskSettings
 
-from .accounts import Accounts
+from .accounts import Accounts, Guess
 from .agenda import Agenda
 from .effects import Cut, Effects
 from .energy_need import EnergyNeed
@@ -31,6 +31,8 @@ MARGIN_TOKENS = 64
 #: How long the joules of a request that is over stay reserved while its meter has not told. The live accounts tell
 #: or lose its last window within 30 s for what was not heard, 5 s for a meter, and a window of some seconds.
 METER_S = 120.0
+#: So many estimates that count as taken are remembered, to be taken back where a meter tells after all.
+_GUESSED_MAX = 1_000
 
 _STANDINGS_MAX = 10_000
 
@@ -55,6 +57,7 @@ class CallerDesk:
         self.accounts = Accounts(settings)
         self._revoked_from: dict[str, float] = {}  # by key id, where that time is still to come
         self._needs: dict[str, EnergyNeed] = {}  # by model, of those that a meter told of
+        self._guessed: dict[tuple[str, str], Guess] = {}  # by key id and ticket, the latest
         self.adopt(settings)
 
     def adopt(self, settings: DeskSettings) -> None:
@@ -144,19 +147,26 @@ class CallerDesk:
     # Joules, which are known when a request has been over for a while.
 
     def await_meter(self, ticket: Ticket, at: float) -> None:
-        """Keep the joules of a request that is over reserved until its meter tells, if it ran at all."""
+        """Keep the joules of a request that is over reserved until its meter tells, if it ran at all.
+
+        By the tokens that it was, not by those that it might have been; next to none where no engine answered.
+        """
         holding, name = ticket.holding, ticket.name
         if not ticket.attempts:
             return
+        need = min(ticket.held.microjoules, self._microjoules(ticket, ticket.usage))
         was = holding.unsettled.get(name)
         if was is not None:  # another request of this name, and one of them would never be given back
             holding.give_up_meter(was, at)
-        kept = holding.keep_joules(name, ticket.held.microjoules, at + METER_S)
+        kept = holding.keep_joules(name, need, at + METER_S)
         self._office.agenda.add(kept.until, "meter", kept)
 
     def meter_is_silent(self, kept: Unsettled, at: float) -> Effects:
         """No meter has told in time: what was to be expected counts as taken."""
         kept.holding.give_up_meter(kept, at)
+        self._guessed[kept.holding.key_id, kept.ticket] = Guess(kept.microjoules, at)
+        if len(self._guessed) > _GUESSED_MAX:
+            del self._guessed[next(iter(self._guessed))]
         return []
 
     def energy_settled(self, event: EnergySettled) -> Effects:
@@ -164,7 +174,7 @@ class CallerDesk:
         usage, ticket = event.usage, self._office.tickets.get(event.ticket)
         if not self.accounts.give_joules_back(event) and ticket is not None and ticket.key.id == event.key_id:
             ticket.holding.is_metered(ticket.held)
-        self.accounts.settled(event)
+        self.accounts.settled(event, self._guessed.pop((event.key_id, event.ticket), None))
         if usage.total_tokens:
             need = self._needs.setdefault(event.model, EnergyNeed())
             fresh = usage.prompt_tokens - usage.cached_tokens

@@ -3,7 +3,8 @@
 Decided here is only whose turn has come: ``deferral`` says when that is, from the hours of electricity that the
 driver told and from the room there is. Who is put off stands aside from the line, so nobody waits behind it; once
 it joins the line it is served after everybody more urgent, and it is refused only when it could no longer be
-answered in time. It refuses to know other regions: whoever sends a request here has chosen among them.
+answered in time, or where the platform is full and somebody more urgent comes. It refuses to know
+other regions: whoever sends a request here has chosen among them.
 """
 
 from __future__ import annotations
@@ -71,6 +72,13 @@ class DeferralDesk:
             return ""
         ticket.not_before = plan.start_at
         return plan.why
+
+    def spare(self, ticket: Ticket) -> Ticket | None:
+        """The last of those put off that are less urgent than this one: they may not fill the platform."""
+        if not self._hours:
+            return None
+        others = reversed(self._office.tickets.values())
+        return next((each for each in others if each.put_off and each.band > ticket.band), None)
 
     def turn(self, ticket: Ticket, at: float) -> Effects:
         """The time has come to look at one that was put off: it joins the line, or is put off again."""

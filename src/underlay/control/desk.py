@@ -209,12 +209,12 @@ class Desk:
             model.refuse_the_hopeless(ticket)
         if sum(desk.waiting() for desk in self.desks.values()) < self.settings.waiting_max:
             return []
-        spared = model.line.spare(ticket.band, ticket.tenant)
+        spared = self._deferral.spare(ticket) or model.line.spare(ticket.band, ticket.tenant)
         if spared is None:
             raise Overloaded(
                 f"the platform is full: {self.settings.waiting_max} requests already wait", retry_after_s=1.0
             )
-        model.remove(spared)
+        spared.model.remove(spared)
         message = f"the platform is full: {self.settings.waiting_max} requests wait, and this one is less urgent"
         return self._send_away(spared, ticket.arrived.at, "the line is full, and others come before it", message)
 

@@ -218,10 +218,14 @@ class ModelDesk:
             self.line.remove(ticket)
 
     def place(self, ticket: Ticket) -> int:
-        """Its place among those who wait, from 1; an estimate, as fairness moves on while it waits."""
+        """Its place among those who wait, from 1; an estimate, as fairness moves on while it waits.
+
+        Nobody waits behind those that are put off for a better hour: their places are their own.
+        """
+        aside = [name for name, each in self.aside.items() if each.put_off == ticket.put_off]
         if ticket.name in self.aside:
-            return list(self.aside).index(ticket.name) + 1
-        return len(self.aside) + self.line.place(ticket)
+            return aside.index(ticket.name) + 1
+        return len(aside) + self.line.place(ticket)
 
     def why_wait(self, ticket: Ticket) -> str:
         """Say why nobody serves it now."""

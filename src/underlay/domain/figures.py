@@ -35,6 +35,7 @@ Known = TypeVar("Known", bound=str)
 
 #: From the best founded to the least.
 METHODS: tuple[str, ...] = ("measured", "calibrated", "modelled", "assumed")
+_RANK = {method: rank for rank, method in enumerate(METHODS)}
 
 JOULES_KWH = 3.6e6
 
@@ -68,7 +69,7 @@ class Figure(Struct, frozen=True, omit_defaults=True):
         return Figure(
             value=self.value * factor,
             unit=self.unit if unit is None else unit,
-            method=self.method if method is None else weakest((self.method, method)),
+            method=self.method if method is None else _weaker(self.method, method),
             meter=self.meter,
             boundary=self.boundary if boundary is None else boundary,
             uncertainty=None if self.uncertainty is None else self.uncertainty * abs(factor),
@@ -85,22 +86,28 @@ class Figure(Struct, frozen=True, omit_defaults=True):
         return Figure(
             value=self.value * other.value * scale,
             unit=unit,
-            method=weakest((self.method, other.method)),
-            meter=_joined((self.meter, other.meter), "+"),
+            method=_weaker(self.method, other.method),
+            meter=_both(self.meter, other.meter, "+"),
             boundary=self.boundary if boundary is None else boundary,
             uncertainty=uncertainty,
-            source=_joined((self.source, other.source), "; "),
-            version=_joined((self.version, other.version), "; "),
+            source=_both(self.source, other.source, "; "),
+            version=_both(self.version, other.version, "; "),
         )
 
 
 def weakest(methods: Iterable[Known]) -> Known:
     """The method of what is made of several: as well known as the worst of them. Errors: ValueError for none."""
-    return max(methods, key=METHODS.index)
+    return max(methods, key=_RANK.__getitem__)
+
+
+def _weaker(one: Known, other: Known) -> Known:
+    return one if _RANK[one] >= _RANK[other] else other
 
 
 def total(figures: Sequence[Figure]) -> Figure:
     """The sum of figures of one unit, by the rules above, for one window. Errors: ValueError."""
+    if len(figures) == 1:
+        return figures[0]
     return _sum(figures, _uncertainty(figures))
 
 
@@ -143,5 +150,14 @@ def _uncertainty(figures: Sequence[Figure]) -> float | None:
     return hypot(*by_meter.values()) + systematic
 
 
+def _both(one: str, other: str, by: str) -> str:
+    if not other or one == other:
+        return one
+    return _joined((one, other), by) if one else other
+
+
 def _joined(texts: Iterable[str], by: str) -> str:
-    return by.join(dict.fromkeys(part for text in texts if text for part in text.split(by)))
+    known = dict.fromkeys(text for text in texts if text)
+    if len(known) < 2:
+        return next(iter(known), "")
+    return by.join(dict.fromkeys(part for text in known for part in text.split(by)))

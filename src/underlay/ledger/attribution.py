@@ -54,12 +54,16 @@ LEAST = 2.3e-308
 
 
 class Window(Struct, frozen=True):
-    """What a meter counted between two looks at it (J), and what the device draws when no step runs (W)."""
+    """What a meter counted between two looks at it (J), and what the device draws when no step runs (W).
+
+    ``grain_j`` is the part of the meter's uncertainty that comes anew with each window; None: all of it.
+    """
 
     begin_s: float
     end_s: float
     meter: Figure
     idle: Figure
+    grain_j: float | None = None
 
     def __post_init__(self) -> None:
         if (self.meter.unit, self.idle.unit) != ("J", "W") or min(self.meter.value, self.idle.value) < 0.0:

@@ -6,6 +6,10 @@ it counted (together they are off by one quantum only), or until one is idle. Th
 time is ``RELATIVE_ERROR``. Let windows be whole multiples of the refresh: with 0.25 s and 0.1 s the shares behind
 a simulated meter were ten times as far off as with 0.5 s (5 % in the median against 0.5 %).
 
+What a meter's level may be off by teaches nothing wrong, as a step's joules are those of that meter: only its grain
+counts here (``Window.grain_j``). With the band of assumed watts in it (a modelled minute, 127 % of each window),
+windows were learnt from a dozen at a time, and shares were 7 % off at the median instead of 2 %.
+
 Refused here: which meter, and when a window ends.
 """
 
@@ -46,7 +50,7 @@ class _Heard(NamedTuple):
         return self.over or self.off_j <= LEARN_WITHIN * self.busy_j or self.windows >= LEARN_WINDOWS
 
     def then(self, booked: WindowAccounts, window: Window) -> _Heard:
-        off_j = window.meter.uncertainty or 0.0
+        off_j = (window.meter.uncertainty or 0.0) if window.grain_j is None else window.grain_j
         # What the counter held back is told when all is over; more than a quantum is somebody else's.
         late_j = min(booked.totals()["unexplained"], off_j) if self.sums.steps > 0.0 else 0.0
         idle_s = window.end_s - window.begin_s - booked.busy_s

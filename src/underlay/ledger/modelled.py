@@ -5,8 +5,9 @@ Told beside the meters' sum, never in it: whoever carries the bytes counts their
 * The Internet between a caller and us: 0.007 kWh per GB (fixed lines, core and access, 2020; the trend of Aslan et
   al. 2018 as Coroama 2021 carries it on). It is an *average* share of what networks draw anyway; estimates lie 5
   to 26 times apart. What one more byte adds, the *marginal* figure, is near nothing and nobody published it: None.
-* Flash that keeps cached prefixes outside the host: 5.6 W per TB, all the time (GreenSKU, Seagate Nytro 3530).
-  What lies in the memory of accelerator or host is in their meters already.
+* Flash outside the host that keeps weights: 5.6 W per TB, all the time (GreenSKU, Seagate Nytro 3530). What lies in
+  accelerators, memory and drives of the host is in its meters already, as are cached prefixes: no engine here keeps
+  any elsewhere.
 
 Refused here: optics and switches inside a site, of which nothing says whose bytes they carry.
 """

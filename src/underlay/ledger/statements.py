@@ -122,6 +122,10 @@ class Statements:
         """What is known so far."""
         return _statement(request, self._open.get(request) or _Lines(), "provisional", "answered")
 
+    def has_booked(self, request: str) -> bool:
+        """Whether any window had it."""
+        return request in self._open
+
     def booked_tokens(self, request: str) -> float:
         """The tokens, read and decoded, that its accounts are for so far; a step counts by its booked share."""
         lines = self._open.get(request)

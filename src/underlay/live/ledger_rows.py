@@ -17,6 +17,8 @@ from underlay.live.store_sums import Group, LedgerSum
 
 _FIELD: dict[str, str] = {"tenant": "tenant", "key": "key_id", "model": "model", "region": "region", "day": "day"}
 _GROUPS: dict[str, Group] = {"tenant": "tenant", "key": "key", "model": "model", "region": "region", "day": "day"}
+#: A charge has its time from the desk, its energy from the gateway: they differ by milliseconds.
+_APART_S = 60.0
 _NONE = LedgerRow("", 0.0, "", "", "", "", Usage(), 0)
 
 
@@ -30,7 +32,7 @@ def _requests(store: Store, latest: int) -> list[LedgerRow]:
     rows = store.ledger(limit=latest)
     if not rows:
         return []
-    energy = store.energy_by_request(min(row.at_s for row in rows))
+    energy = store.energy_by_request(min(row.at_s for row in rows) - _APART_S)
     return [replace(row, energy=_energy(energy.get(row.request_id))) for row in rows]
 
 

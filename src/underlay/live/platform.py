@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import socket
@@ -19,21 +18,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
+from msgspec import structs
 
 from underlay import __version__
-from underlay.control.events import EnergySettled, KeyChanged, ReplicaLost, ReplicaSeen
+from underlay.control.events import KeyChanged, ReplicaLost, ReplicaSeen, SettingsChanged
 from underlay.documents import desk as desk_sections
 from underlay.domain.answer import ModelCard
 from underlay.domain.keys import Key
 from underlay.domain.money import Price
 from underlay.domain.policy import DeskSettings, ModelPolicy
 from underlay.domain.views import Journey, PlatformRow
-from underlay.live import accounts, grid_hours, journal_file, keyring, locate, logs, power_caps, spent
+from underlay.live import accounts, grid_hours, journal_file, keyring, locate, logs, spent
 from underlay.live.driver import Driver
 from underlay.live.engines import adapter_for, template_of
 from underlay.live.fleet.process import ProcessFleet
@@ -41,17 +41,13 @@ from underlay.live.fleet.status import ReplicaStatus
 from underlay.live.gateway.blocks import Digests, load_secret
 from underlay.live.gateway.listener import Gateway
 from underlay.live.gateway.shelf import Shelf
-from underlay.live.meters import ladder
-from underlay.live.meters.sampler import Sampler
 from underlay.live.metrics import Metrics
+from underlay.live.running_energy import RunningEnergy
 from underlay.live.settings import ModelSettings, Settings
 from underlay.live.store import KeyWatch, Store
 from underlay.live.store_writer import StoreWriter
 from underlay.live.views import LiveViews
 from underlay.live.warming import warm
-
-if TYPE_CHECKING:
-    from underlay.live.energy.accounting import EnergyAccounts
 
 log = structlog.get_logger("underlay.platform")
 
@@ -112,8 +108,6 @@ class Platform:
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._warming: set[asyncio.Task[None]] = set()
-        self._energy: EnergyAccounts | None = None
-        self._power_caps: power_caps.PowerCaps | None = None
         self._session_secret = ""
         self._session_until = 0.0
         self._session_lock = threading.Lock()
@@ -148,8 +142,6 @@ class Platform:
             for p in decided_by.models
         ]
         self.metrics = Metrics(__version__, [card.id for card in self.cards])
-        self.sampler = Sampler(settings.meters.every_ms / 1e3)
-        self.metrics.add_meters(self.sampler.totals)
         self.journal = journal_file.begin(self.data_dir, decided_by, __version__, self._began_s)
         adapters = {model.name: (adapter_for(model), model.engine) for model in settings.models}
         self.shelf = Shelf(time.monotonic)
@@ -180,6 +172,9 @@ class Platform:
             cards=self.cards,
             session_key=self._session_key,
         )
+        self.energy = RunningEnergy(
+            settings, self.data_dir, self.driver, self.writer, self.views, self.metrics, self._engine_pids
+        )
         self.gateway = Gateway(
             settings.public,
             self.driver,
@@ -205,8 +200,7 @@ class Platform:
         self._start_console(console_socket)
         self._tasks = [asyncio.create_task(self._watch_keys()), asyncio.create_task(self._mark_journal())]
         self._tasks.append(asyncio.create_task(self._start_fleet(announce, progress)))
-        self._tasks.append(asyncio.create_task(self._start_meters()))
-        self._tasks.append(asyncio.create_task(self._cap_power()))
+        self._tasks += [asyncio.create_task(self.energy.account()), asyncio.create_task(self.energy.cap_power())]
         _calm_collector()
         await self._stopping.wait()
 
@@ -223,72 +217,6 @@ class Platform:
         run = locate.RunFile.of_this_process(*self.views.urls, __version__, self._began_s)
         locate.write(self.data_dir, run)
         announce(self.views.platform(), self.secret)
-
-    async def _start_meters(self) -> None:
-        try:
-            found = await asyncio.to_thread(ladder.look, self.settings.meters, self._engine_pids)
-        except Exception:  # joules are not worth an answer
-            log.exception("meters cannot be looked for", effect="no joules are told")
-            return
-        self.sampler.start(found.meters)
-        log.info("meters", found=[meter.id for meter in found.meters], host=found.host_message)
-        if not found.meters:
-            effect = "budgets in joules bound nothing"
-            log.warning("no energy is told", why="nothing here is metered", effect=effect)
-            return
-        await self._account(found)
-
-    async def _account(self, found: ladder.Ladder) -> None:
-        """Begin to say whose joules they were; without a meter nothing is said, which is not 0 J."""
-        # What it takes (numpy) is loaded once there is a meter, beside the loop.
-        accounting = await asyncio.to_thread(importlib.import_module, "underlay.live.energy.start")
-        driver = self.driver
-        hearers = accounting.Hearers(self._settled, self.writer.submit_energy)
-        energy = accounting.start(found, self.sampler, driver, self.settings, hearers, self._engine_pids)
-        if energy is None:
-            log.info("no energy is told", why="the meters see none of the engines")
-            return
-        self._energy = energy
-        self.views.energy = energy
-        self.metrics.add_energy(energy)
-        driver.on_left, driver.on_warms, driver.on_warmed = energy.left, energy.warms, energy.warmed
-        driver.energy_of = energy.so_far
-        await energy.run()
-
-    def _settled(self, journey: Journey) -> None:
-        """The joules of a request are known: keep its journey with them, and let them count against budgets."""
-        self.views.settle(journey)
-        if not journey.key_id:
-            return
-        self.writer.submit_journey(journey)
-        energy = journey.energy
-        if energy is not None and energy.joules is not None:
-            self.driver.submit(
-                EnergySettled(
-                    at=self.driver.now(),
-                    ticket=journey.id,
-                    key_id=journey.key_id,
-                    tenant=journey.tenant,
-                    model=journey.model,
-                    joules=energy.joules,
-                    accounts=energy.accounts,
-                    usage=journey.usage,
-                )
-            )
-
-    async def _cap_power(self) -> None:
-        """Hold what accelerators draw as low as the service allows, if that is wanted and can be done."""
-        settings, driver = self.settings.power_caps, self.driver
-        seen = power_caps.Seen(self.settings.site.name, self.sampler.windows, driver.desk.waiting, driver.clock)
-        try:
-            caps = await power_caps.begin(self.data_dir, settings, seen)
-        except Exception:  # watts are not worth an answer
-            log.exception("no power caps")
-            return
-        if caps is not None:
-            self._power_caps = caps
-            self.metrics.registry.register(caps)
-            await caps.run()
 
     def _engine_pids(self) -> list[int]:
         """Processes of the engines that run here; called from a meter's thread."""
@@ -363,10 +291,7 @@ class Platform:
         if journey.key_id:  # strangers may not push the journeys of our own out of the store
             self.writer.submit_journey(journey)
         self.metrics.count(journey)
-        if self._energy is not None:
-            self._energy.over(journey)
-        if self._power_caps is not None:
-            self._power_caps.over(journey)
+        self.energy.over(journey)
         log.info(
             "request",
             request_id=journey.id,
@@ -455,15 +380,15 @@ class Platform:
         self.views.draining = True
         locate.remove(self.data_dir)
         self.gateway.stop_accepting()
+        self._begin_deferred()
         await self._drain(progress)
-        if self._energy is not None:
-            await self._finish_energy(self._energy)
+        await self.energy.finish()
         tasks = [*self._tasks, *self._warming]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.fleet.stop()
-        await asyncio.to_thread(self.sampler.stop)
+        await self.energy.close()
         if hasattr(self, "_console"):
             self._console.should_exit = True
             await asyncio.to_thread(self._console_thread.join, 5)
@@ -472,12 +397,12 @@ class Platform:
         self.journal.close()
         self._mark()
 
-    async def _finish_energy(self, energy: EnergyAccounts) -> None:
-        """Book what was metered up to now; the engines still run, and the store still takes it."""
-        try:
-            await energy.finish()
-        except Exception:  # joules may not keep the platform from stopping
-            log.exception("the last joules cannot be accounted for", effect="requests of now stay provisional")
+    def _begin_deferred(self) -> None:
+        """What waits for a better hour begins now: no hour comes after this one."""
+        settings = self.driver.desk.settings
+        if settings.deferral != "none":
+            at_once = structs.replace(settings, deferral="none")
+            self.driver.submit(SettingsChanged(at=self.driver.now(), settings=at_once))
 
     async def _drain(self, progress: Progress) -> None:
         """Let open streams finish; cut what is left when the time is over or someone is in a hurry."""

@@ -109,13 +109,57 @@ class RedfishSettings(Section):
         return self
 
 
+class IpmiSettings(Section):
+    """The management controller over IPMI, asked by the program ipmitool: for one that does not speak Redfish.
+
+    Without a host it is this machine's own, through the kernel's driver (/dev/ipmi0).
+    """
+
+    mode: Literal["off", "auto"] = Field("off", description="auto: ask it; not together with meters.redfish.url")
+    host: str | None = Field(None, min_length=1, description="its address on the network; none: this machine's own")
+    user: str | None = Field(None, min_length=1, description="whom to log in as; one who may only read will do")
+    password_file: Path | None = Field(
+        None, description="a file with the password alone, at most 20 bytes as IPMI has it"
+    )
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> Self:
+        login = (self.user, self.password_file)
+        if self.host is not None and None in login:
+            raise ValueError("a controller at an address wants a user and a password_file")
+        if self.host is None and login != (None, None):
+            raise ValueError("user and password_file are for a host; this machine's own controller asks for none")
+        return self
+
+
+#: What each way of sharing the joules of a step does (``ledger.policies``).
+SHARING = {
+    "shapley": "what a step takes anyway equally, the rest to its cause",
+    "marginal_only": "all of it as what each adds",
+    "time_share": "the time of a step equally",
+    "token_share": "by tokens, one read like one generated",
+}
+
+
 class MeterSettings(Section):
     """The meters of this machine's energy; ``underlay doctor`` says which there are."""
 
     every_ms: Annotated[int, Field(ge=50, le=60_000)] = Field(250, description="pause between two readings")
     nvml: Literal["auto", "off"] = Field("auto", description="NVIDIA accelerators; needs the extra nvidia")
     rapl: Literal["auto", "off"] = Field("auto", description="energy counters of the processors")
+    sharing: Literal["shapley", "marginal_only", "time_share", "token_share"] = Field(
+        "shapley",
+        description="how requests that run together share joules: "
+        + "; ".join(f"{name}: {what}" for name, what in SHARING.items()),
+    )
     redfish: RedfishSettings = RedfishSettings()
+    ipmi: IpmiSettings = IpmiSettings()
+
+    @model_validator(mode="after")
+    def _asks_one_way(self) -> Self:
+        if self.redfish.url is not None and self.ipmi.mode != "off":
+            raise ValueError("redfish.url and ipmi ask for the same power: set one of them")
+        return self
 
 
 class PowerCapSettings(Section):

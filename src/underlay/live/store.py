@@ -263,7 +263,7 @@ class Store:
             return energy_ledger(self._rows, by, since_s, until_s, running=running)
 
     def energy_by_request(self, since_s: float) -> dict[str, EnergySum]:
-        """What each metered request took that arrived at ``since_s`` or later, by its id."""
+        """What each metered request took that ended at ``since_s`` or later, by its id."""
         return {one.group: one for one in energy_sums(self._rows, "request_id", since_s, None)}
 
     def spent_since(self, since_s: float) -> list[Spent]:

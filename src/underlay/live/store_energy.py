@@ -6,8 +6,9 @@ the hour. Always, over all hours,
     metered = requests + nobody's accounts + open
 
 where ``open`` is what requests took that are not settled yet. Everything is whole microjoules; what rounding
-leaves over, a few of them in each record, is ``unexplained``. A request belongs to the hour in which it arrived, a
-window to that in which it begins: where these are two, ``open`` is less in the one and more in the other.
+leaves over, a few of them in each record, is ``unexplained``. A request belongs to the hour in which it ended, as
+its charge does, a window to that in which it begins: where these are two, ``open`` is less in the one and more in
+the other.
 
 What is open when a platform ends without settling it is nobody's for good: the next one calls it ``unsettled``.
 
@@ -87,7 +88,8 @@ def _enter(connection: sqlite3.Connection, journey: Journey, region: str) -> _Se
     if energy is None:
         return None
     accounts = {name: _micro(joules) for name, joules in energy.accounts.items() if name != OVERHEAD}
-    who = (journey.id, journey.at_s, journey.tenant, journey.key_id, journey.model, region, journey.outcome)
+    ended_s = journey.at_s + journey.duration_ms / 1e3  # one that could wait may have arrived the day before
+    who = (journey.id, ended_s, journey.tenant, journey.key_id, journey.model, region, journey.outcome)
     microjoules = sum(accounts.values()) if accounts else None
     values = (*who, microjoules, *_known(energy, accounts), *_beside(energy))
     marks = ",".join("?" * len(values))
@@ -95,7 +97,7 @@ def _enter(connection: sqlite3.Connection, journey: Journey, region: str) -> _Se
         f"INSERT INTO request_energy ({REQUEST_COLUMNS}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING",  # noqa: S608
         values,
     )
-    return _Settled(_hour(journey.at_s), accounts) if entered.rowcount else None
+    return _Settled(_hour(ended_s), accounts) if entered.rowcount else None
 
 
 def _known(energy: RequestEnergy, accounts: Mapping[str, int]) -> tuple[float | str | None, ...]:

@@ -2,7 +2,7 @@
 
     the meters' sum = requests + what is nobody's
 
-to the last microjoule. Requests are of a period by their arrival, as charges are; meters by whole hours, those that
+to the last microjoule. Requests are of a period by their end, as charges are; meters by whole hours, those that
 begin in the period. What lies across an edge is told as ``carried_over``: joules metered in the period for requests
 of another, less those that its own requests took outside of it. Without edges there is none.
 
@@ -249,7 +249,7 @@ def _still_open(rows: Rows, by: Group, period: tuple[float | None, float | None]
 
 
 def _beyond_hours(rows: Rows, by: Group, period: tuple[float | None, float | None]) -> Iterable[tuple[str, int]]:
-    """What requests of the period's hours took, less what those took that arrived within the period itself."""
+    """What requests of the period's hours took, less what those took that ended within the period itself."""
     if all(edge is None or edge % HOUR_S == 0 for edge in period):
         return []
     group = _HOUR_COLUMN[by].replace(_HOUR_DAY, GROUP_COLUMN["day"])

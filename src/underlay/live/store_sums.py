@@ -1,6 +1,6 @@
 """What do all charges of a period come to, by tenant, key, model, region or day?
 
-Exact beyond 64 bits. A charge is of its request's arrival; its region is that in which its joules were metered,
+Exact beyond 64 bits. A charge is of its request's end; its region is that in which its joules were metered,
 and empty where none were. Refused here: joules (``live.store_energy_sums``).
 """
 

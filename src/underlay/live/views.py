@@ -143,8 +143,12 @@ class LiveViews:
         return (recent + [journey for journey in stored if journey.id not in known])[:limit]
 
     def ledger(self, group: str) -> list[LedgerRow]:
-        """List charges, or sums of them, with their energy and what of that is nobody's."""
-        return ledger_rows(self._store, group)
+        """List charges, or sums of them, with their energy and what of that is nobody's.
+
+        By a connection of its own: sums of a year take seconds, and the platform's loop asks the other for keys.
+        """
+        with Store(self._data_dir) as store:
+            return ledger_rows(store, group)
 
     def ready(self) -> tuple[bool, list[str]]:
         """Tell whether a prompt would be let in now, and what stands in its way."""

@@ -139,8 +139,10 @@ class PowerCurve:
         if sequences <= 0 and prefill_tokens <= 0:
             return self.idle_w
         fixed_w, watts = self._parts_w(sequences, prefill_tokens)
+        if self.slowdown == 1.0 and watts <= self.cap_w:
+            return watts
         slowdown = self._slowdown_at(fixed_w, watts)
-        return watts if slowdown == 1.0 else fixed_w + (watts - fixed_w) * power_share(slowdown)
+        return fixed_w + (watts - fixed_w) * power_share(slowdown)
 
     def slowdown_at(self, sequences: float, prefill_tokens: float = 0.0) -> float:
         """How many times slower the clock runs in such steps, for ``slowdown`` and for the cap."""

@@ -90,7 +90,7 @@ class Callers:
     def _come(self, at: float, what: tuple[Stream, Call]) -> None:
         """A call is at the door of the only region, unless the way has become longer than it was."""
         stream, call = what
-        if self._wait(at, call, stream):
+        if self._waiting_room is not None and self._waits(at, call, stream, self._waiting_room):
             self._draw(stream)
             return
         found = self._choose(call)
@@ -110,13 +110,12 @@ class Callers:
 
     def _send(self, at: float, call: Call, stream: Stream) -> None:
         """A call leaves its caller; it is at a region's door after one way."""
-        if not self._wait(at, call, stream):
+        if self._waiting_room is None or not self._waits(at, call, stream, self._waiting_room):
             self._carry(at, call, stream, None)
 
-    def _wait(self, at: float, call: Call, stream: Stream) -> bool:
+    def _waits(self, at: float, call: Call, stream: Stream, room: WaitingRoom) -> bool:
         """Whether a call goes to the waiting room first, because it can."""
-        room = self._waiting_room
-        if room is None or call.within_s is None:
+        if call.within_s is None:
             return False
         self._name(call)
         room.hold(at, call, stream)
@@ -133,7 +132,8 @@ class Callers:
 
     def _choose(self, call: Call) -> tuple[str, float] | None:
         """The region for a call and the way to it, by what it says or what is usual."""
-        self._name(call)
+        if not (call.model and call.region):
+            self._name(call)
         return self._front_door.choose(call.region, call.model)
 
     def _name(self, call: Call) -> None:

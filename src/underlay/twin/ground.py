@@ -28,6 +28,7 @@ from .scenario.build_models import Replica
 from .world.facility import TICK_S, Facility
 from .world.failures import Failures
 from .world.faults import Faults
+from .world.kept import Kept
 from .world.links import Links
 from .world.outages import Outages
 from .world.place_book import PlaceLevel
@@ -70,6 +71,7 @@ class Ground:
         self.bands = {tenant: band for crowd in self.crowds for tenant, band in crowd.tenants.items()}
         self._served: dict[tuple[int, str], Served] = {}
         self._prices: dict[str, tuple[Signal | None, Signal | None]] = {}
+        self._kept = Kept(scenario.world.storage.source)
 
     def happenings(self) -> list[tuple[float, str]]:
         """What befell the world until now, in order."""
@@ -85,6 +87,8 @@ class Ground:
             served = self._served.get((asked.model, asked.accelerator))
             if served is None:
                 served = self._served[asked.model, asked.accelerator] = self._serving(asked)
+            slots = self.placement.slots[asked.name]
+            self._kept.add(self.topology.servers[slots[0].server], served.weights)
             yield asked, served
 
     def _serving(self, asked: Replica) -> Served:
@@ -158,4 +162,4 @@ class Ground:
         at = self.kernel.at
         self.facility.settle(at)
         earned = money(self.scenario, self.topology, revenue_pico_usd, at / 3600.0)
-        return [*self.facility.accounts(), *earned]
+        return [*self.facility.accounts(), *self._kept.accounts(at), *earned]

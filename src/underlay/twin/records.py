@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from underlay.domain.figures import Figure
+from underlay.domain.figures import Figure, Method
 from underlay.twin.run_ledger import RunLedger
 
 #: How a request ended, by number in ``Requests.outcome``; ``open`` when the run did before it.
@@ -158,9 +158,9 @@ class Account:
     figure: Figure
 
     @classmethod
-    def of(cls, place: str, name: str, value: float, unit: str, method: str, boundary: str = "") -> Account:
+    def of(cls, place: str, name: str, value: float, unit: str, method: Method, boundary: str = "") -> Account:
         """An account of a figure that no meter read and of which nobody knows how far it is off."""
-        return cls(place, name, Figure(value, unit, method, boundary=boundary))  # type: ignore[arg-type]
+        return cls(place, name, Figure(value, unit, method, boundary=boundary))
 
     @property
     def value(self) -> float:
@@ -173,7 +173,7 @@ class Account:
         return self.figure.unit
 
     @property
-    def method(self) -> str:
+    def method(self) -> Method:
         """Measured, calibrated, modelled or assumed."""
         return self.figure.method
 

@@ -71,6 +71,7 @@ def test_two_loads_are_enough_and_say_that_they_tell_no_error():
     draws = [held(Load(1, 16)), held(Load(8, 16))]
     power = power_of(draws, SOURCE)
     assert power.standard_error is None
+    assert power_of(draws * 3, SOURCE).standard_error is None  # held again, they tell no more apart
     assert "fitted" in power.against
     assert power.idle_w is None
     between = held(Load(4, 16))

@@ -124,7 +124,8 @@ def test_memory_that_cannot_be_read_is_left_out_and_told(powercap) -> None:
 
 
 def test_a_controller_that_is_not_set_is_not_asked_and_its_client_not_even_loaded() -> None:
-    code = "import sys, underlay.live.platform as p; p.ladder.look(p.Settings().meters, tuple); print('aiohttp' in sys.modules)"
+    code = "import sys, underlay.live.platform as p, underlay.live.running_energy as r; r.ladder.look(p.Settings().meters, tuple)"
+    code += "; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"
 

@@ -92,3 +92,13 @@ def test_without_devices_driver_or_library_it_says_which(tmp_path, monkeypatch) 
     assert "no NVIDIA driver here" in power_limits.offer(tmp_path, FakeNvml(error="not found")).why
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "not installed" in power_limits.offer(tmp_path).why
+
+
+def test_a_plan_that_comes_after_the_end_sets_nothing(tmp_path) -> None:
+    fake = FakeNvml(Device())
+    limits = power_limits.offer(tmp_path, fake).limits
+    limits.hold_to(300.0)
+    limits.close()
+    limits.hold_to(250.0)  # a thread was on its way
+    assert set_of(fake) == [700_000]
+    assert not power_limits.was_cut_off(tmp_path)

@@ -17,6 +17,7 @@ from underlay.twin.report.html import page
 from underlay.twin.run_ledger import BUSY_ACCOUNTS, Line, RunLedger
 from underlay.twin.summary import summarise
 from underlay.twin.world import energy_book as book
+from underlay.twin.world.storage import Weights
 
 TWO_REGIONS = """
 name: two
@@ -155,7 +156,7 @@ def test_groups_add_up_to_all(runs, kind):
     ledger = runs["two"][1].ledger
     lines = ledger.groups[kind]
     assert sum(line.requests for line in lines) == ledger.total.requests == len(runs["two"][1].requests)
-    for name in ("joules", "overhead_joules", "carbon_location_g", "accelerator_usd", "revenue_usd"):
+    for name in ("energy_joules", "overhead_joules", "carbon_location_g", "accelerator_usd", "revenue_usd"):
         assert sum(line.value(name) for line in lines) == pytest.approx(ledger.total.value(name), rel=1e-9)
 
 
@@ -177,10 +178,32 @@ def test_grams_litres_and_money_close_too(runs):
     assert result.ledger.total.value("revenue_usd") == pytest.approx(revenue, rel=1e-9)
 
 
+def test_figures_are_known_no_better_than_what_they_are_made_of(runs):
+    ledger = runs["two"][1].ledger
+    nobodys = ledger.nobodys[0].figures
+    assert {name for name, figure in nobodys.items() if figure.method != "assumed"} == {
+        "host_shared_joules",
+        "embodied_g",
+    }
+    assert nobodys["accelerator_usd"].boundary != ledger.total.figures["accelerator_usd"].boundary
+    network = ledger.total.figures["network_joules"]
+    assert (network.method, network.uncertainty) == ("assumed", pytest.approx(25.0 * network.value))
+
+
+def test_weights_in_a_store_are_told_beside_the_feeder(runs):
+    totals = {one.name: one for one in runs["crowded"][1].accounts}
+    seconds = runs["crowded"][1].simulated_s
+    gb = Weights.of("llama-3.1-8b", "bf16").bytes / 1e9
+    kept = totals["storage"].figure
+    assert kept.value * 3.6e6 == pytest.approx(gb / 1e3 * 5.6 * seconds)
+    assert (kept.method, kept.boundary) == ("modelled", "flash outside the host, average allocation")
+    assert not any(one.name == "storage" for one in runs["two"][1].accounts)  # on every server
+
+
 def test_views_of_carbon_are_told_where_they_are_known(runs):
     regions = {line.name: line for line in runs["two"][1].ledger.groups["region"]}
     west, east = regions["west"], regions["east"]
-    fed_kwh = (west.value("joules") + west.value("overhead_joules")) / 3.6e6
+    fed_kwh = (west.value("energy_joules") + west.value("overhead_joules")) / 3.6e6
     assert west.figures["carbon_market_g"].value == pytest.approx(20 * fed_kwh)
     assert west.figures["carbon_market_g"].method == "assumed"
     assert "carbon_market_g" not in east.figures
@@ -214,8 +237,10 @@ def test_rows_carry_what_they_took_into_exports_and_pages(runs, tmp_path):
     write_requests(path, [result])
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert sum(float(row["joules"]) for row in rows) == pytest.approx(result.ledger.total.value("joules"))
-    assert {row["band"] for row in rows if float(row["joules"])} == {"priority", "standard"}
+    assert sum(float(row["energy_joules"]) for row in rows) == pytest.approx(
+        result.ledger.total.value("energy_joules")
+    )
+    assert {row["band"] for row in rows if float(row["energy_joules"])} == {"priority", "standard"}
     assert any(not row["carbon_market_g"] for row in rows)  # nobody stated it for the east
     summary = summarise(result)
     assert not summary.ledger.columns
@@ -228,7 +253,7 @@ def test_uncertainty_of_a_part_is_that_of_the_watts_and_of_the_split(runs):
     ledger = runs["two"][1].ledger
     whole, part = ledger.total.figures["busy_joules"], ledger.groups["tenant"][0].figures["busy_joules"]
     assert 0.0 < whole.uncertainty / whole.value < part.uncertainty / part.value
-    assert ledger.total.figures["joules"].uncertainty is None
+    assert ledger.total.figures["energy_joules"].uncertainty is None
     assert np.isfinite(list(ledger.fed_j.values())).all()
 
 

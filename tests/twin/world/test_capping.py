@@ -36,10 +36,13 @@ def test_all_under_one_cap_are_slowed_alike_and_nobody_else() -> None:
     assert slow["r0"] > 1.0 == slow["r4"]
 
 
-def test_a_cap_that_is_lifted_lets_everybody_go() -> None:
-    world = busy(World(nodes(west_w1=20e3)))
+def test_a_feed_that_is_whole_again_lets_everybody_go() -> None:
+    world = busy(World(nodes()))
+    world.run(to=20)
+    world.facility.feed(20, "west/w1", 0.5)
     world.run(to=60)
-    world.facility.set_cap(60, "west/w1", None)
+    assert {load.slowdown for load in world.loads.values()} != {1.0}
+    world.facility.feed(60, "west/w1", 1.0)
     world.run(to=80)
     assert {load.slowdown for load in world.loads.values()} == {1.0}
 
@@ -66,16 +69,19 @@ def test_a_lower_cap_never_makes_anybody_quicker(lower, higher, rack) -> None:
     assert all(tight >= loose - 0.0201 for tight, loose in zip(*slow, strict=True))
 
 
+def uneven(world: World, watts: list[float]) -> World:
+    for server, each in enumerate(watts):
+        world.place(f"r{server}", [server], Steady(each))
+    return world
+
+
 @quick
 @given(st.lists(st.floats(1000, 5500), min_size=8, max_size=8), st.floats(0.5, 0.95))
 def test_uneven_loads_settle_too(watts, part) -> None:
-    world = World(nodes(west_w2=1.0))
-    world.facility.set_cap(0, "west/w2", None)
-    for server, each in enumerate(watts):
-        world.place(f"r{server}", [server], Steady(each))
-    world.run(to=20)
-    cap_w = world.facility.watts("west/w2") * part
-    world.facility.set_cap(20, "west/w2", cap_w)
+    free = uneven(World(nodes()), watts)
+    free.run(to=20)
+    cap_w = free.facility.watts("west/w2") * part
+    world = uneven(World(nodes(west_w2=cap_w)), watts)
     world.run(to=200)
     told = len(world.told)
     world.run(to=400)

@@ -21,6 +21,7 @@ _ABOVE = (
     "deferral_margin_s",
     "deferral_moves",
     "carbon_usd_per_tonne",
+    "power_caps",
 )
 
 

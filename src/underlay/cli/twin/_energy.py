@@ -77,7 +77,7 @@ def told(report: EnergyReport) -> str:
     return "\n".join(
         [
             "",
-            f"{report.path}: {report.compared} requests compared, none of which the coefficients have seen",
+            f"{report.path}: {report.compared} requests compared, each by coefficients that have not seen it",
             "",
             _says.table(["account", "live", "by the twin", "off"], accounts),
             "",
@@ -120,8 +120,6 @@ def _nobodys(report: EnergyReport) -> list[str]:
 
 def _notes(report: EnergyReport) -> list[str]:
     notes = []
-    if report.in_sample_median_off is not None:
-        notes.append(f"those that were fitted: {report.in_sample_median_off:.1%} at the median")
     if report.unsettled:
         notes.append(f"without joules in the journal (over too late, or unmetered): {report.unsettled}")
     if report.unmatched:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from underlay.twin.run_ledger import Line, RunLedger
 
 _COLUMNS = {
-    "joules": "energy",
+    "energy_joules": "energy",
     "overhead_joules": "overhead",
-    "carbon_location_g": "carbon",
+    "carbon_location_g": "carbon, location",
     "water_on_site_ml": "water on site",
     "accelerator_usd": "accelerators",
     "revenue_usd": "revenue",
@@ -36,7 +36,7 @@ def told(ledger: RunLedger) -> str:
 def _nobodys(line: Line) -> Line:
     """The same with its energy in one sum, as requests have it."""
     joules = [line.figures["idle_provisioned_joules"], line.figures["host_shared_joules"]]
-    return line._replace(name=f"nobody's, {line.name}", figures={**line.figures, "joules": total(joules)})
+    return line._replace(name=f"nobody's, {line.name}", figures={**line.figures, "energy_joules": total(joules)})
 
 
 def _cell(line: Line, name: str) -> str:

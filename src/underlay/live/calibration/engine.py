@@ -15,6 +15,7 @@ from msgspec import Struct
 from underlay.live.calibration.asking import CalibrationFailed, Server
 from underlay.live.fleet import probe
 from underlay.live.fleet.process import ProcessFleet
+from underlay.live.locate import prepare
 from underlay.live.settings import ModelSettings
 
 #: What the child of our own is started with (``engines.llamacpp_server``).
@@ -31,6 +32,7 @@ async def started(
 
     ``model.engine.threads`` should be what a replica gets among its siblings. Raises ``CalibrationFailed``.
     """
+    prepare(data_dir)
     alone = model.engine.model_copy(update={"replicas": 1})
     fleet = ProcessFleet(
         (model.model_copy(update={"engine": alone}),), data_dir, on_seen=lambda _: None, on_lost=lambda *_: None

@@ -21,6 +21,8 @@ POWER_SHARE = 0.3
 #: What a load takes beside being held: its beginning, and meters that are read once more.
 _AROUND = 1.3
 _HOLD_LEAST_S = 0.5
+#: A load is held for so many readings of the slowest meter, if there is the time; controllers are slow.
+_READINGS = 4
 
 
 class Measured(NamedTuple):
@@ -50,7 +52,8 @@ async def measure(
     if isinstance(found, str):
         return Measured(sweep.samples, sweep.overheads_s, [], None, found)
     held = loads(server, quick=quick)
-    hold_s = max(_HOLD_LEAST_S, min(QUICK_HOLD_S if quick else HOLD_S, seconds * share / (_AROUND * len(held))))
+    wanted_s = max(QUICK_HOLD_S if quick else HOLD_S, _READINGS * found.pause_s)
+    hold_s = max(_HOLD_LEAST_S, min(wanted_s, seconds * share / (_AROUND * len(held))))
     with found:
         power = Power(server, costs_of(server.model), found.count, dice)
         await power.run(held, seconds * share, hold_s, lambda done: progress(1.0 - share + done * share))

@@ -39,7 +39,7 @@ class Source(NamedTuple):
 
 
 class Metered(AbstractContextManager["Metered"]):
-    """Meters that are read while a ``with`` block lasts."""
+    """Meters that are read while a ``with`` block lasts, the slowest of them every ``pause_s``."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Metered(AbstractContextManager["Metered"]):
     ) -> None:
         self._meters = tuple(meters)
         self._sampler = Sampler(every_s, clock=clock)
-        self._pause_s = max(every_s, *(meter.every_s for meter in meters))
+        self.pause_s = max(every_s, *(meter.every_s for meter in meters))
         self.source = Source(
             "+".join(meter.id for meter in meters),
             "; ".join(meter.boundary.words for meter in meters),
@@ -72,7 +72,7 @@ class Metered(AbstractContextManager["Metered"]):
             told = self._sampler.windows(begin_s, end_s)
             if not any(window.why == "pending" for window in told):
                 break
-            await asyncio.sleep(self._pause_s / 2)
+            await asyncio.sleep(self.pause_s / 2)
         read = [window.meter.figure(window.consumed) for window in told if window.consumed is not None]
         return total(read) if len(read) == len(self._meters) else None
 

@@ -2,8 +2,9 @@
 
 The joules of a stretch are taken to be e0·steps + ep·PFLOP + ed·tokens + ek·GB (``ledger.step_energy``), fitted by
 least relative squares, none below zero. How far it is off is told of loads that were held out, where there are any.
-Each coefficient comes with its standard error (jackknife: the fit again without each load in turn). Two loads are
-enough for a first model; what they cannot tell apart shares what there is, and has no standard error.
+Each coefficient comes with its standard error (jackknife: the fit again without each turn of a load). Two loads are
+enough for a first model; what fewer loads than coefficients cannot tell apart shares what there is, and has no
+standard error, however often they are held.
 
 Known as the meters are: ``calibrated`` by meters that measure, else no better than they say of themselves. Where a
 model of processor time is the only meter, idle power is beyond it, and none is told.
@@ -25,7 +26,7 @@ from underlay.live.calibration.metered import Source
 from underlay.live.calibration.power import IDLE, Draw, Load
 from underlay.physics.step_power import StepJoules, StepPower
 
-_LOADS_MIN, _JACKKNIFE_FROM = 2, 3
+_LOADS_MIN, _JACKKNIFE_FROM = 2, len(Coefficients._fields)
 
 
 class Drawn(NamedTuple):
@@ -111,7 +112,7 @@ def _idle(draws: Sequence[Draw]) -> tuple[float | None, float | None]:
 
 def _standard_error(learnt: Sequence[Draw]) -> StepJoules | None:
     """By jackknife, of each coefficient."""
-    if len(learnt) < _JACKKNIFE_FROM:
+    if len({draw.load for draw in learnt}) < _JACKKNIFE_FROM:
         return None
     samples = [(draw.sums, draw.metered.value) for draw in learnt]
     found = [

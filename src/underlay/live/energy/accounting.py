@@ -7,7 +7,7 @@ attempts that run and were not heard yet, as nobody knows what they compute, but
 stops, the window it is in is closed as it stands, and everything that is over is settled.
 
 Kept here are open requests, those that wait for their last window, and sums. The time that both can take is bounded
-(``HELD_S``, ``PATIENCE_S``), and so is what is kept.
+(``HELD_S``, ``PATIENCE_S``), and so is what is kept. However many a window settles, tokens go on in between.
 
 Refused here: meters (``live.meters``), and how joules are shared (``ledger``).
 """
@@ -45,6 +45,8 @@ HELD_S = 30.0
 PATIENCE_S = 5.0
 #: After a window, the part of its length in which meters are given the time to be read once more.
 _TELL_SHARE = 0.3
+#: Requests that are settled in one go: some milliseconds, in which no token goes out.
+_AT_ONCE = 16
 #: How long the last window waits for its meters when the platform stops, and the pause between two askings.
 _FINISH_S = 2.0
 _ASK_AGAIN_S = 0.02
@@ -58,10 +60,11 @@ class Hearers(NamedTuple):
 
 
 class EnergyAccounts:
-    """The joules of every request. Used on the platform's loop; ``provisional`` and what is shown, from any thread.
+    """The joules of every request. Changed on the platform's loop alone; a lock keeps a change half made from those
+    who ask from another thread, for what is ``provisional`` or shown.
 
     ``exchanges`` tells the open ones; ``clock`` is theirs, and ``unix_s`` is added to it for the time of day.
-    """
+    """  # noqa: D205
 
     def __init__(
         self,
@@ -133,13 +136,13 @@ class EnergyAccounts:
 
     def so_far(self, exchange: Performer) -> RequestEnergy | None:
         """What is known of a request that is open, for the end of its reply: what is booked, and by the step model
-        what is not yet. Takes some ten microseconds and never fails; ``joules`` is ``None`` while nothing is known,
-        and the whole of it where its model is not metered.
+        what is not yet, joules alone. Takes some ten microseconds and never fails; ``joules`` is ``None`` while
+        nothing is known, and the whole of it where its model is not metered.
         """  # noqa: D205
         if not self._work.counts(exchange):
             return None
         try:
-            return self._outlook.of(exchange, hour_of(self._clock() + self._unix_s), self._boundary)
+            return self._outlook.joules(exchange, self._boundary)
         except Exception:  # as above
             log.exception("energy of a request cannot be told yet", request_id=exchange.ticket)
             return RequestEnergy("provisional")
@@ -168,6 +171,9 @@ class EnergyAccounts:
     def _take(self, now_s: float, edge_s: float) -> None:
         exchanges = [exchange for exchange in self._exchanges() if self._work.counts(exchange)]
         self._steps += self._work.look(exchanges, now_s, edge_s)
+        for waiting in self._over.values():
+            if waiting.at_s < edge_s < waiting.last_s:  # what was computed together ends together, at the edge
+                waiting.last_s = edge_s
         unheard = (*(exchange.unheard_since() for exchange in exchanges), self._work.warming_since)
         self._unheard_s = min((since for since in unheard if since is not None), default=inf)
 
@@ -180,9 +186,11 @@ class EnergyAccounts:
                 if end_s > self._unheard_s and waited_s < HELD_S:
                     return
                 patient = waited_s < (HELD_S if end_s > self._unheard_s else 0.0) + PATIENCE_S
-                if not await self._close(self._edge(self._closed), end_s, patient=patient):
+                closed = await self._close(self._edge(self._closed), end_s, patient=patient)
+                if closed is None:
                     return
                 self._closed += 1
+                await self._book(closed)
 
     async def finish(self) -> None:
         """Close the window that we are in as it stands, settle every request that is over, and tell all of it.
@@ -200,37 +208,46 @@ class EnergyAccounts:
                 until_s = min(begin_s + self.window_s, end_s)
                 await self._close_last(begin_s, until_s)
                 begin_s = until_s
-            with self._lock:
-                journeys = [self._settle(ticket) for ticket in list(self._over)]
-            self._tell([journey for journey in journeys if journey is not None], end_s, last=True)
+            await self._settle_all(list(self._over), end_s, last=True)
 
     async def _close_last(self, begin_s: float, end_s: float) -> None:
-        while not await self._close(begin_s, end_s, patient=self._clock() < end_s + _FINISH_S):  # noqa: ASYNC110
+        while True:
+            closed = await self._close(begin_s, end_s, patient=self._clock() < end_s + _FINISH_S)
+            if closed is not None:
+                return await self._book(closed)
             await asyncio.sleep(_ASK_AGAIN_S)  # a meter's thread tells nobody that it has read
 
-    async def _close(self, begin_s: float, end_s: float, *, patient: bool) -> bool:
-        """Close a window; ``False`` while its meters have not told."""
+    async def _close(self, begin_s: float, end_s: float, *, patient: bool) -> Closed | None:
+        """Close a window; ``None`` while its meters have not told."""
         steps = tuple(self._steps)
         # Idle power is learnt only where the window before was idle too: counters lag.
         busy = any(step.end_s > begin_s - self.window_s and step.begin_s < end_s for step in steps)
         quiet = not busy and end_s <= self._unheard_s
-        closed = await asyncio.to_thread(self._host.close, begin_s, end_s, steps, quiet=quiet, patient=patient)
-        if closed is not None:
-            self._book(closed, steps)
-        return closed is not None
+        try:
+            return await asyncio.to_thread(self._host.close, begin_s, end_s, steps, quiet=quiet, patient=patient)
+        except Exception:  # a defect of ours: without this window, or no later one would ever be closed
+            log.exception("a window cannot be closed", effect="its joules are in no account")
+            return Closed(begin_s, end_s, None, "gap")
 
-    def _book(self, closed: Closed, steps: Sequence[Step]) -> None:
+    async def _book(self, closed: Closed) -> None:
         with self._lock:
             if closed.accounts is not None:
                 self._add(closed)
             elif closed.why == "gap":
-                self._lose(closed, steps)
-            settled = [ticket for ticket, waiting in self._over.items() if waiting.at_s < closed.end_s]
-            journeys = [self._settle(ticket) for ticket in settled]
+                self._lose(closed)
         self._tell_gap(closed)
         while self._steps and self._steps[0].end_s <= closed.begin_s - self.window_s:
             self._steps.popleft()
-        self._tell([journey for journey in journeys if journey is not None], closed.end_s)
+        over = [ticket for ticket, waiting in self._over.items() if waiting.last_s <= closed.end_s]
+        await self._settle_all(over, closed.end_s)
+
+    async def _settle_all(self, tickets: Sequence[str], end_s: float, *, last: bool = False) -> None:
+        for begin in range(0, max(1, len(tickets)), _AT_ONCE):
+            if begin:
+                await asyncio.sleep(0)
+            with self._lock:
+                journeys = [self._settle(ticket) for ticket in tickets[begin : begin + _AT_ONCE]]
+            self._tell([journey for journey in journeys if journey is not None], end_s, last=last)
 
     def _add(self, closed: Closed) -> None:
         accounts = closed.accounts
@@ -240,11 +257,11 @@ class EnergyAccounts:
         self._boundary = accounts.it.boundary if accounts.host_meter else device.meter.boundary
         self._totals.window(accounts, self._bills.add(accounts, hour_of(closed.begin_s + self._unix_s)))
 
-    def _lose(self, closed: Closed, steps: Iterable[Step]) -> None:
+    def _lose(self, closed: Closed) -> None:
         """A window without a meter: its steps are in no account, and those whose they are hear for how long."""
         self._gap_s += closed.end_s - closed.begin_s
         longest: dict[str, float] = {}
-        for step in steps:
+        for step in self._steps:
             within_s = step.share_within(closed.begin_s, closed.end_s) * (step.end_s - step.begin_s)
             for work in step.works:
                 ticket = ticket_of(work.request)

@@ -7,6 +7,7 @@ many bytes went to and fro. Refused here: joules.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from msgspec import structs
 
@@ -24,7 +25,7 @@ _PHASES: Mapping[str, str] = {"prefill": "prefill", "decode": "decode", "engine"
 
 
 class Left:
-    """What is left of an exchange."""
+    """What is left of an exchange that was over at ``at_s``; nothing was computed for it after ``last_s``."""
 
     __slots__ = (
         "_produced",
@@ -33,6 +34,7 @@ class Left:
         "computed",
         "guessed_tokens",
         "journey",
+        "last_s",
         "model",
         "ticket",
         "unheard",
@@ -46,6 +48,7 @@ class Left:
         self.guessed_tokens = exchange.guessed_tokens
         self.carried_bytes = exchange.carried_bytes()
         self.at_s = at_s
+        self.last_s = inf  # until that has been looked at
         self.journey: Journey | None = None
         self._produced = exchange.produced()
 
@@ -59,7 +62,8 @@ class Left:
             for phase in ("prefill", "decode"):
                 yield ledger_id(self.ticket, computed.number, phase), self._ending(failed=computed.failed)
         for unheard in self.unheard:
-            yield ledger_id(self.ticket, unheard.number, "prefill"), "failed" if unheard.failed else "abandoned"
+            ending = self._ending(failed=unheard.failed)  # one that was not needed as another was heard: failed
+            yield ledger_id(self.ticket, unheard.number, "prefill"), "failed" if ending == "answered" else ending
 
     def _ending(self, *, failed: bool) -> Ending:
         if failed or self.journey is None:

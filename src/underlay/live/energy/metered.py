@@ -19,6 +19,7 @@ from underlay.domain.figures import Figure, Method, weakest
 from underlay.ledger.attribution import Window
 from underlay.ledger.device import DeviceLedger
 from underlay.ledger.node import Host, NodeAccounts, node_accounts
+from underlay.ledger.policies import Policy
 from underlay.ledger.step_energy import Coefficients, Prior, StepEnergy, StepModel
 from underlay.ledger.steps import Step
 from underlay.live.meters import track
@@ -44,7 +45,8 @@ class MeteredHost:
     """A host's meters, window after window. One thread at a time.
 
     ``pue`` is what its site takes for each joule of it; ``engines_share`` tells the engines' part of the processor
-    time of this machine since it was last asked, ``None`` where the processors' meter sees nothing but engines.
+    time of this machine since it was last asked, ``None`` where the processors' meter sees nothing but engines;
+    ``sharing`` is how requests that run together share what steps take.
     """
 
     def __init__(
@@ -55,12 +57,13 @@ class MeteredHost:
         *,
         pue: Figure | None = None,
         engines_share: Callable[[], float] | None = None,
+        sharing: Policy = "shapley",
     ) -> None:
         self._ladder = ladder
         self._windows = windows
         self._pue = pue
         self._engines_share = engines_share
-        self._ledger = DeviceLedger(StepEnergy(prior))
+        self._ledger = DeviceLedger(StepEnergy(prior), sharing)
         self._idle: dict[str, Idle] = {}
         self._begun = False
         self._level: float | None = None  # metered joules over modelled, in the last windows that were computed in
@@ -100,15 +103,15 @@ class MeteredHost:
             early = not self._begun and any(window.why == "forgotten" for window in told)
             return Closed(begin_s, end_s, None, "early" if early else "gap")
         self._begun = True
-        accounts = self._booked(begin_s, end_s, parts, steps)
+        power, grain_j = self._idle_of(parts.devices).power, _grain_j(told, parts.devices)
+        accounts = self._booked(Window(begin_s, end_s, parts.devices, power, grain_j), parts, steps)
         if quiet:
             for figure in (parts.devices, parts.host):
                 if figure is not None:
                     self._idle_of(figure).learn(figure, end_s - begin_s)
         return Closed(begin_s, end_s, accounts)
 
-    def _booked(self, begin_s: float, end_s: float, parts: Parts, steps: Sequence[Step]) -> NodeAccounts:
-        window = Window(begin_s, end_s, parts.devices, self._idle_of(parts.devices).power)
+    def _booked(self, window: Window, parts: Parts, steps: Sequence[Step]) -> NodeAccounts:
         devices = self._ledger.close(window, steps)
         if devices.rescale is not None:
             before = devices.rescale if self._level is None else self._level
@@ -128,6 +131,12 @@ class MeteredHost:
             modelled = {meter.id for meter in self._ladder.meters if meter.family == "processor"}
             known = self._idle[figure.meter] = Idle(metered=not modelled.issuperset(figure.meter.split("+")))
         return known
+
+
+def _grain_j(told: Sequence[track.Window], devices: Figure) -> float:
+    """What of these meters' error the window has for itself, and not as all others have it."""
+    meters = devices.meter.split("+")
+    return sum(w.consumed.grain_joules for w in told if w.consumed is not None and w.meter.id in meters)
 
 
 class Idle:

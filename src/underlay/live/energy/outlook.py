@@ -9,7 +9,10 @@ word (``told``).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+from msgspec import structs
 
 from underlay.domain.energy import RequestEnergy
 from underlay.domain.figures import JOULES_KWH, Figure, Method, total, weakest
@@ -38,6 +41,15 @@ class Outlook:
 
     def of(self, counts: Counts, hour: int, boundary: str, unmetered_s: float = 0.0) -> RequestEnergy:
         """What is known of one now."""
+        known = self.joules(counts, boundary, unmetered_s)
+        if known.joules is None:
+            return known
+        it, joule = known.joules, self._one_joule(hour, boundary)
+        carbon, water, cost = (_scaled(each, it, known.method) for each in joule)
+        return structs.replace(known, carbon=carbon, water=water, cost=cost)
+
+    def joules(self, counts: Counts, boundary: str, unmetered_s: float = 0.0) -> RequestEnergy:
+        """Its joules alone, as replies tell them."""
         nothing = RequestEnergy("provisional", unmetered_s=unmetered_s)
         if not self._host.knows or not self._work.counts(counts) or not (counts.computed or counts.unheard):
             return nothing
@@ -45,31 +57,20 @@ class Outlook:
         by_account = told.accounts_of(booked)
         known = [it for statement in booked if (it := statement.it_energy) is not None]
         coming = self._coming(counts, known)
-        it = total([*known, coming]).times(1.0, boundary=boundary)
+        it = total([*known, coming])
         accounts = told.sums(by_account)
         accounts["busy"] = accounts.get("busy", 0.0) + coming.value
         if told.OVERHEAD in accounts and self._site.pue is not None:
             accounts[told.OVERHEAD] += coming.value * (self._site.pue.value - 1.0)
-        joule = self._one_joule(hour, boundary)
         return RequestEnergy(
-            "provisional",
-            it.value,
-            it.uncertainty,
-            it.method,
-            it.meter,
-            boundary,
-            accounts,
-            unmetered_s,
-            _scaled(joule.carbon, it),
-            _scaled(joule.water, it),
-            _scaled(joule.cost, it),
+            "provisional", it.value, it.uncertainty, it.method, it.meter, boundary, accounts, unmetered_s
         )
 
     def _booked(self, counts: Counts) -> list[Statement]:
         names = [ledger_id(counts.ticket, one.number, phase)
                  for one in counts.computed for phase in ("prefill", "decode")]  # fmt: skip
         names += [ledger_id(counts.ticket, one.number, "prefill") for one in counts.unheard]
-        return [self._statements.provisional(name) for name in names]
+        return [self._statements.provisional(name) for name in names if self._statements.has_booked(name)]
 
     def _coming(self, counts: Counts, known: list[Figure]) -> Figure:
         model = self._host.model
@@ -89,5 +90,5 @@ class Outlook:
         return found
 
 
-def _scaled(joule: dict[str, Figure], it: Figure) -> dict[str, Figure]:
-    return {name: figure.times(it.value, method=it.method) for name, figure in joule.items()}
+def _scaled(joule: Mapping[str, Figure], joules: float, method: str) -> dict[str, Figure]:
+    return {name: figure.times(joules, method=cast("Method", method)) for name, figure in joule.items()}

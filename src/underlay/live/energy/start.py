@@ -42,7 +42,9 @@ def start(
     meters = (meter.id for meter in ladder.meters)
     prior = first_prior(costs_of(names[0]), profile_path(settings.data_dir, names[0]), meters)
     return EnergyAccounts(
-        MeteredHost(ladder, sampler.windows, prior, pue=site.pue, engines_share=share),
+        MeteredHost(
+            ladder, sampler.windows, prior, pue=site.pue, engines_share=share, sharing=settings.meters.sharing
+        ),
         Work(names, begin_s),
         site,
         driver.exchanges.values,

@@ -10,7 +10,6 @@ Refused here: windows, and what is still to come.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import NamedTuple
 
 from underlay.domain.energy import RequestEnergy
@@ -88,7 +87,8 @@ def environment(it: Figure, hours: Mapping[int, float], site: Site) -> tuple[dic
     """Carbon by view and water by place, of servers' joules that fell so into the hours of the day."""
     fell = sum(hours.values())
     shares = {hour: joules / fell if fell else 1.0 / len(hours) for hour, joules in hours.items()}
-    parts = [footprint(it.times(share), site.rates(hour)) for hour, share in shares.items()]
+    whole = len(shares) == 1  # mostly
+    parts = [footprint(it if whole else it.times(share), site.rates(hour)) for hour, share in shares.items()]
     return _views(parts, _CARBON), _views(parts, _WATER)
 
 
@@ -133,7 +133,7 @@ def _margin(money_usd: str, costs: Mapping[str, Figure]) -> Figure | None:
     if len(costs) < len(_SCOPES):
         return None
     cost = total(list(costs.values()))
-    left = float(Decimal(money_usd)) - cost.value
+    left = float(money_usd) - cost.value
     return Figure(left, "USD", cost.method, cost.meter, "price charged, less all costs", cost.uncertainty)
 
 

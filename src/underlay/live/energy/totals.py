@@ -40,6 +40,7 @@ class Totals:
         self._booked: dict[str, float] = {}
         self._booked_j = 0.0
         self._meter = ""
+        self._method: Method = "assumed"
         self._methods: list[Method] = []
 
     def window(self, accounts: NodeAccounts, nobodys: Bill) -> None:
@@ -80,14 +81,15 @@ class Totals:
         return bool(self._booked) and end_s - self._begin_s >= BOOK_S
 
     def booked(self) -> Booked:
-        """All since the last time."""
-        self._methods = [weakest(self._methods)] if self._methods else ["assumed"]
+        """All since the last time; by the method of its windows, or where there was none, of those before."""
+        if self._methods:
+            self._method = weakest(self._methods)
         found = Booked(
             begin_s=self._begin_s,
             end_s=self._end_s,
             region=self._site.name,
             meter=self._meter,
-            method=self._methods[0],
+            method=self._method,
             metered_joules=self._booked_j,
             accounts=self._booked,
         )

@@ -88,6 +88,7 @@ class Records:
 def unknown() -> NotFound:
     """One answer for all of it, so that nobody learns whether somebody else's request exists."""
     return NotFound(
-        "no energy is known of a request of this id and this tenant: it may still run, or nothing of it is metered",
+        "no energy is known of a request of this id and this tenant: it may still run, be too"
+        " long ago, or ran where nothing is metered",
         param="request_id",
     )

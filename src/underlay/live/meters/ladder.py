@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from underlay.domain import figures
 from underlay.domain.figures import Figure
-from underlay.live.meters import nvml, processor, rapl
+from underlay.live.meters import ipmi, nvml, processor, rapl
 from underlay.live.meters.meter import Found, Meter
-from underlay.live.settings import MeterSettings, RedfishSettings
+from underlay.live.settings import MeterSettings
 
 NODE = "host"
 ACCELERATOR = "host/accelerator"
@@ -133,7 +133,7 @@ def look(settings: MeterSettings, pids: processor.Pids, probes: Mapping[str, Cal
     May take some seconds, where a controller is slow: never call it on the loop. ``probes`` replace those of the
     machine by family.
     """
-    outer = probes.get("redfish", lambda: _outer(settings.redfish))()
+    outer = probes.get("redfish", lambda: _outer(settings))()
     inner = _unless_off(settings.nvml, probes.get("nvml", nvml.find))
     board = _unless_off(settings.rapl, probes.get("rapl", rapl.find))
     rungs = [_rung("host", outer), _rung("accelerators", inner), _rung("processors and memory", board)]
@@ -144,12 +144,15 @@ def look(settings: MeterSettings, pids: processor.Pids, probes: Mapping[str, Cal
     return Ladder((*rungs, _rung("processor time of the engines", last)))
 
 
-def _outer(settings: RedfishSettings) -> Found:
-    if settings.url is None:
-        return Found((), "no controller is set (meters.redfish.url)")
+def _outer(settings: MeterSettings) -> Found:
+    """The management controller, by what the settings ask it; they name one way at the most."""
+    if settings.ipmi.mode == "auto":
+        return ipmi.find(settings.ipmi)
+    if settings.redfish.url is None:
+        return Found((), "no controller is set (meters.redfish.url, or meters.ipmi.mode)")
     from underlay.live.meters import redfish  # noqa: PLC0415  # its client takes longer to load than all the rest
 
-    return redfish.find(settings)
+    return redfish.find(settings.redfish)
 
 
 def _rung(name: str, found: Found) -> Rung:

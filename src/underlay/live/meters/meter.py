@@ -48,12 +48,17 @@ class Reading(NamedTuple):
 
 
 class Consumed(NamedTuple):
-    """What was drawn in a time, and the least and the most that it may have been."""
+    """What was drawn in a time, and the least and the most that it may have been.
+
+    ``grain_joules`` is the part of the error that comes anew with each time: from the meter's refresh, and from
+    what came between readings. The rest lies in the meter's level, and is alike in all times.
+    """
 
     seconds: float
     joules: float
     low_joules: float
     high_joules: float
+    grain_joules: float = 0.0
 
     @property
     def uncertainty_joules(self) -> float:
@@ -61,8 +66,12 @@ class Consumed(NamedTuple):
         return max(self.joules - self.low_joules, self.high_joules - self.joules)
 
     def widened(self, joules: float) -> Consumed:
-        """The same with so much more error to both sides; never less than nothing."""
-        return self._replace(low_joules=max(0.0, self.low_joules - joules), high_joules=self.high_joules + joules)
+        """The same with so much more error to both sides, of the moment; never less than nothing."""
+        return self._replace(
+            low_joules=max(0.0, self.low_joules - joules),
+            high_joules=self.high_joules + joules,
+            grain_joules=self.grain_joules + joules,
+        )
 
 
 class Meter:

@@ -11,6 +11,7 @@ Refused here: how tight a limit should be (``control.power_caps``). Not tried on
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -59,6 +60,8 @@ class PowerLimits:
         self._nvml = nvml
         self._devices = tuple(devices)
         self._file = file
+        self._setting = threading.Lock()
+        self._over = False
         self.rated_w = min(device.before_mw for device in devices) / 1e3
         self.least_w = max(device.least_mw for device in devices) / 1e3
 
@@ -70,8 +73,14 @@ class PowerLimits:
     def hold_to(self, watts: float) -> None:
         """Each device draws no more than that, as far as it can be held; infinity: as before us.
 
+        Nothing once it is closed: a plan may still be on its way then, in a thread that nobody waits for.
         Raises ``NVMLError`` where the driver refuses, ``OSError`` where the file cannot be written.
         """
+        with self._setting:
+            if not self._over:
+                self._hold_to(watts)
+
+    def _hold_to(self, watts: float) -> None:
         if not self._file.exists():
             before = {device.uuid: device.before_mw for device in self._devices}
             _write(self._file, before)
@@ -88,12 +97,14 @@ class PowerLimits:
 
     def close(self) -> None:
         """Give back what was set, and let the driver go; a limit that cannot be given back is said."""
-        try:
-            self.restore()
-        except (self._nvml.NVMLError, OSError) as error:
-            fix = "nvidia-smi --power-limit WATTS sets it by hand; the next 'underlay up' tries again"
-            log.error("limits of power stay set", why=str(error), fix=fix)  # noqa: TRY400 -- said in words
-        self.let_go()
+        with self._setting:
+            self._over = True
+            try:
+                self.restore()
+            except (self._nvml.NVMLError, OSError) as error:
+                fix = "nvidia-smi --power-limit WATTS sets it by hand; the next 'underlay up' tries again"
+                log.error("limits of power stay set", why=str(error), fix=fix)  # noqa: TRY400 -- said in words
+            self.let_go()
 
     def let_go(self) -> None:
         """Let the driver go, and what is set as it is."""

@@ -6,9 +6,6 @@ settings have to name one, as one may hold the other. Of several entries in ``Po
 whole; the others are parts of it on the controllers that list them. Where there is no ``Power`` (deprecated since
 2020), ``EnvironmentMetrics`` is read.
 
-Watts are added up from samples (``integrator``). Controllers renew theirs once a second at best and some of them
-rarely; one second is assumed. What the sensors are worth is not told: 5 % is assumed.
-
 Whatever answers is a stranger: one that is slow, long, redirects, or speaks anything but a number is no reading.
 """
 
@@ -16,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import ssl
 import time
 from base64 import b64encode
@@ -27,74 +23,42 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from underlay.live.meters.integrator import Integrator
-from underlay.live.meters.meter import Boundary, Found, Meter, Quantum, Reading
+from underlay.live.meters.controller import ControllerFailed, ControllerMeter, is_believable
+from underlay.live.meters.meter import Found
 from underlay.live.settings import RedfishSettings
 
-EVERY_S = 2.0
-REFRESH_S = 1.0
-SENSOR_SHARE = 0.05
-#: Samples further apart than this are not joined: two may be missing.
-GAP_S = 4.0 * EVERY_S
 REPLY_S = 3.0
-#: The longest pause after failures in a row.
-PAUSE_MAX_S = 300.0
 REPLY_BYTES_MAX = 1_048_576
-#: More than this no host draws; a controller that says so is not believed.
-POWER_MAX_W = 200_000.0
 #: A controller with more chassis than this is a rack's, and the settings have to name one.
 CHASSIS_MAX = 16
 
 _FIX = "see that address, user, password_file and certificate under meters.redfish are right"
 
 
-class RedfishFailed(Exception):
-    """The controller cannot be reached, refuses, or says nothing that can be used."""
-
-
-class RedfishMeter(Meter):
+class RedfishMeter(ControllerMeter):
     """The host, by its management controller. Lives in one thread, with a loop of its own."""
 
     family = "redfish"
-    every_s = EVERY_S
 
     def __init__(self, settings: RedfishSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        boundary = Boundary("host", "the whole host at its power supplies, accelerators included")
-        super().__init__("redfish:host", boundary, "measured", Quantum(REFRESH_S, 1.0))
+        super().__init__("redfish:host", clock)
         self._settings = settings
         self._url = urlsplit(settings.url or "")
-        self._clock = clock
-        self._integrator = Integrator(SENSOR_SHARE, GAP_S)
         self._resource = ""
         self._runner: asyncio.Runner | None = None
         self._session: aiohttp.ClientSession | None = None
         self._asking: asyncio.Task[tuple[float, float]] | None = None
-        self._over = False
-        self._failures = 0
-        self._not_before_s = -math.inf
 
-    def read(self) -> Reading | None:
-        """Ask for the power. Takes at most the time of two replies; ``interrupt`` ends it earlier.
-
-        After a failure it is asked less and less often: controllers lock out who comes with a wrong password.
-        """
-        if self._over or self._clock() < self._not_before_s:
-            return None
+    def _sample(self) -> tuple[float, float]:
+        """Takes at most the time of two replies."""
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            at_s, power_w = self._runner.run(self._ask())
-        except (RedfishFailed, OSError, ValueError, aiohttp.ClientError) as error:
-            self.trouble = str(error) or "no answer in time"
-            self._failures += 1
-            self._not_before_s = self._clock() + min(EVERY_S * 2.0**self._failures, PAUSE_MAX_S)
-            return None
-        except asyncio.CancelledError:  # by interrupt
-            return None
-        self.trouble = ""
-        self._failures = 0
-        self.peak_w = max(self.peak_w, power_w)
-        return self._integrator.take(at_s, power_w)
+            return self._runner.run(self._ask())
+        except (OSError, ValueError, aiohttp.ClientError) as error:
+            raise ControllerFailed(str(error) or "no answer in time") from None
+        except asyncio.CancelledError:
+            raise ControllerFailed("it is over") from None
 
     def interrupt(self) -> None:
         """End a reading that is going on, from any thread."""
@@ -130,12 +94,12 @@ class RedfishMeter(Meter):
             began_s = self._clock()
             try:
                 said = await self._get(self._resource)
-            except RedfishFailed:
+            except ControllerFailed:
                 self._resource = ""  # the controller may have been replaced
                 raise
             power_w = watts(said)
             if power_w is None:
-                raise RedfishFailed(f"{self._resource} tells no power")
+                raise ControllerFailed(f"{self._resource} tells no power")
             return (began_s + self._clock()) / 2.0, power_w
 
     async def _find(self) -> str:
@@ -145,13 +109,13 @@ class RedfishMeter(Meter):
         said = await self._get("/redfish/v1/Chassis")
         chassis = [place for place in map(_link, _list(said, "Members")) if place]
         if len(chassis) > CHASSIS_MAX:
-            raise RedfishFailed(f"there are {len(chassis)} chassis; name one's power in meters.redfish.url")
+            raise ControllerFailed(f"there are {len(chassis)} chassis; name one's power in meters.redfish.url")
         found = [place for each in chassis if (place := await self._power_of(each))]
         if len(found) != 1:
             told = (
                 f"several chassis tell their power ({', '.join(found)})" if found else "no chassis tells its power"
             )
-            raise RedfishFailed(f"{told}; name the resource in meters.redfish.url")
+            raise ControllerFailed(f"{told}; name the resource in meters.redfish.url")
         return found[0]
 
     async def _power_of(self, chassis: str) -> str:
@@ -173,18 +137,18 @@ class RedfishMeter(Meter):
                 allow_redirects=False,
             ) as reply:
                 if reply.status != 200:
-                    raise (_Missing if reply.status == 404 else RedfishFailed)(f"{path} answers {reply.status}")
+                    raise (_Missing if reply.status == 404 else ControllerFailed)(f"{path} answers {reply.status}")
                 body = await reply.content.read(REPLY_BYTES_MAX + 1)
                 while len(body) <= REPLY_BYTES_MAX and (more := await reply.content.read(REPLY_BYTES_MAX)):
                     body += more
         except TimeoutError:
-            raise RedfishFailed(f"no answer within {REPLY_S:g} s") from None
+            raise ControllerFailed(f"no answer within {REPLY_S:g} s") from None
         if len(body) > REPLY_BYTES_MAX:
-            raise RedfishFailed(f"{path} answers more than {REPLY_BYTES_MAX} bytes")
+            raise ControllerFailed(f"{path} answers more than {REPLY_BYTES_MAX} bytes")
         try:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise RedfishFailed(f"{path} answers something else than JSON") from None
+            raise ControllerFailed(f"{path} answers something else than JSON") from None
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -198,7 +162,7 @@ class RedfishMeter(Meter):
         return self._session
 
 
-class _Missing(RedfishFailed):
+class _Missing(ControllerFailed):
     """There is no such resource."""
 
 
@@ -210,9 +174,9 @@ def watts(said: Any) -> float | None:
     else:
         power = said.get("PowerWatts") if isinstance(said, dict) else None
         power = power.get("Reading") if isinstance(power, dict) else None
-    if isinstance(power, bool) or not isinstance(power, int | float) or not math.isfinite(power):
+    if isinstance(power, bool) or not isinstance(power, int | float):
         return None
-    return float(power) if 0.0 < power <= POWER_MAX_W else None  # a host that is on draws something
+    return float(power) if is_believable(power) else None
 
 
 def find(settings: RedfishSettings) -> Found:

@@ -11,6 +11,9 @@ from typing import Literal, Protocol
 
 Outcome = Literal["finished", "refused", "failed", "left"]
 
+#: Words as bytes: English in the tokenizers of today has about 4 a token.
+BYTES_PER_TOKEN = 4
+
 
 class Call:
     """One request. Times in seconds from the beginning of the run.

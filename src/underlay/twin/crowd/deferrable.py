@@ -11,9 +11,7 @@ from math import inf
 from random import Random
 
 from .call import Call, Outcome
-from .section import KnownCrowd, Section, demand, generators
-
-_CHUNK = 1024
+from .section import KnownCrowd, Section, demand, generators, with_throws
 
 
 class Deferrable(Section, frozen=True):
@@ -39,13 +37,11 @@ class Patient:
         """The crowd's calls, in order, those that can wait marked."""
         calls = self.crowd.calls(dice)
         (throws,) = generators(dice, 1)
-        while True:
-            drawn = throws.random(_CHUNK).tolist()
-            call = None
-            for value, call in zip(drawn, calls, strict=False):
-                yield self._marked(call, value)
-            if call is None:
-                return
+        for call, thrown in with_throws(calls, throws.random):
+            if thrown < self.deferrable.share:
+                call.within_s = self.deferrable.within_s
+                call.deadline_s = None
+            yield call
 
     def follow_up(self, call: Call, outcome: Outcome, at: float, dice: Random) -> Call | None:
         """What the crowd makes of the end: another try of a call that can wait can wait."""
@@ -70,9 +66,3 @@ class Patient:
     def warnings(self) -> tuple[str, ...]:
         """What to tell the reader."""
         return self.crowd.warnings()
-
-    def _marked(self, call: Call, drawn: float) -> Call:
-        if drawn < self.deferrable.share:
-            call.within_s = self.deferrable.within_s
-            call.deadline_s = None
-        return call

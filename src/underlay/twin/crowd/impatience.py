@@ -10,13 +10,9 @@ from collections.abc import Iterator
 from math import inf
 from random import Random
 
-import numpy as np
-
 from .call import Call, Outcome
-from .section import KnownCrowd, Section, demand, generators
+from .section import KnownCrowd, Section, demand, generators, with_throws
 from .spreads import Spread
-
-_CHUNK = 1024
 
 
 class Impatience(Section, frozen=True):
@@ -102,19 +98,9 @@ class Impatient:
         return self.crowd.warnings()
 
     def _timed(self, calls: Iterator[Call], patience_s: Spread, dice: Random) -> Iterator[Call]:
+        """Give each call how long it waits, unless it has a deadline."""
         (throws,) = generators(dice, 1)
-        return _patient(calls, patience_s, throws)
-
-
-def _patient(calls: Iterator[Call], patience_s: Spread, throws: np.random.Generator) -> Iterator[Call]:
-    """Give each call how long it waits, unless it has a deadline."""
-    while True:
-        waits = patience_s.draw(_CHUNK, throws).tolist()
-        call = None
-        # In this order, as the shorter one ends it, and no call may be lost between two chunks of waits.
-        for wait_s, call in zip(waits, calls, strict=False):
+        for call, wait_s in with_throws(calls, lambda count: patience_s.draw(count, throws)):
             if call.deadline_s is None:
                 call.deadline_s = wait_s
             yield call
-        if call is None:
-            return

@@ -5,6 +5,7 @@ All are frozen: whatever changes during a run lies in iterators and in ``Call.mo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Protocol
 
@@ -12,6 +13,9 @@ import numpy as np
 from msgspec import Struct
 
 from .call import Call, Crowd, Outcome
+
+#: How many throws are made at a time.
+_CHUNK = 1024
 
 
 class Section(Struct, frozen=True):
@@ -61,3 +65,15 @@ def generators(dice: Random, count: int) -> list[np.random.Generator]:
     """So many independent generators of one throw: times stay the same when only lengths are changed."""
     seeds = np.random.SeedSequence(dice.getrandbits(64)).spawn(count)
     return [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+
+
+def with_throws(calls: Iterator[Call], throw: Callable[[int], np.ndarray]) -> Iterator[tuple[Call, float]]:
+    """Each call with a throw of its own; ``throw`` makes so many at a time."""
+    while True:
+        thrown: list[float] = throw(_CHUNK).tolist()
+        call = None
+        # In this order, as the shorter one ends it, and no call may be lost between two chunks of throws.
+        for value, call in zip(thrown, calls, strict=False):
+            yield call, value
+        if call is None:
+            return

@@ -45,6 +45,12 @@ class Request:
         "wasted_j",
     )
 
+    #: Set before they are read: prompt tokens in the promised step, and what ``shares`` keeps while it decodes.
+    chunk: int
+    held_j: float
+    growth_j: float
+    mark_j: float
+
     def __init__(self, name: Any, prompt_tokens: int, output_tokens: int, links: tuple[int, ...] = ()) -> None:
         self.name = name
         self.prompt_tokens = prompt_tokens
@@ -65,8 +71,7 @@ class Request:
         self.rank = -1  # the order of letting in
         self.slot = -1
         self.left = False
-        self.joules = self.wasted_j = self.mark_j = self.held_j = self.growth_j = 0.0  # of ``shares``
-        self.chunk = 0  # prompt tokens in the promised step
+        self.joules = self.wasted_j = 0.0
         self.again_tokens = 0  # that were computed before a preemption
 
     @property

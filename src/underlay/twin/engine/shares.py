@@ -89,34 +89,33 @@ class Shares:
 
     def stretch(self, joules: float, step: int, steps: int, sequences: int, chunks: Sequence[Request]) -> None:
         """So many steps from this one on drew that, for so many who decode and the prompts in ``chunks``."""
-        joules += self.owed_j
-        self.owed_j = 0.0
+        if self.owed_j:
+            joules += self.owed_j
+            self.owed_j = 0.0
         heads = sequences + len(chunks)
         if heads == 0:
             self.nobodys_j += joules
             return
         if step - self._base > _BASE_STEPS:
             self._begin_anew(step)
-        fixed_j = self._step_j * steps
-        weight = fixed_j
-        reads = float(step - self._base) * steps + 0.5 * steps * (steps - 1)
+        weight = fixed_j = self._step_j * steps
+        reads = (step - self._base + 0.5 * (steps - 1)) * steps
+        token_j = self._token_j * steps
         if sequences:
-            weight += self._token_j * steps * sequences + self._helds * steps + self._growths * reads
-        for request in chunks:
-            weight += self._prompt_j(request)
+            weight += token_j * sequences + self._helds * steps + self._growths * reads
+        if chunks:
+            prompts_j = [self._prompt_j(request) for request in chunks]
+            weight += sum(prompts_j)
         if weight <= 0.0:  # a model that knows no joules: by heads
-            self._each += joules / heads
-            for request in chunks:
-                self._charge(request, joules / heads)
-            return
+            weight = fixed_j = float(heads)
         rate = joules / weight
         head_j = rate * fixed_j / heads
         if sequences:
-            self._each += head_j + rate * self._token_j * steps
+            self._each += head_j + rate * token_j
             self._held += rate * steps
             self._growth += rate * reads
-        for request in chunks:
-            self._charge(request, head_j + rate * self._prompt_j(request))
+        if chunks:
+            _charge(chunks, [head_j + rate * prompt_j for prompt_j in prompts_j])
 
     def joins(self, request: Request, step: int) -> None:
         """It decodes from this step on."""
@@ -145,16 +144,6 @@ class Shares:
         chunk = request.chunk
         return self._prompt_token_j * chunk + self._pair_j * chunk * (request.computed - 0.5 * chunk)
 
-    def _charge(self, request: Request, joules: float) -> None:
-        """A chunk's joules; what of it was computed before, and thrown away, is waste."""
-        again = request.again_tokens
-        if again:
-            before = request.computed - request.chunk
-            wasted_j = joules * min(max(again - before, 0), request.chunk) / request.chunk
-            request.wasted_j += wasted_j
-            joules -= wasted_j
-        request.joules += joules
-
     def _begin_anew(self, step: int) -> None:
         """Settle with everybody who decodes, and count from this step on."""
         steps = step - self._base
@@ -170,6 +159,18 @@ class Shares:
                 growths += growth
         self._helds, self._growths = helds, growths
         self._each = self._held = self._growth = 0.0
+
+
+def _charge(chunks: Sequence[Request], chunks_j: Sequence[float]) -> None:
+    """The joules of chunks; what of one was computed before, and thrown away, is waste."""
+    for request, joules in zip(chunks, chunks_j, strict=True):
+        if request.again_tokens:
+            again_tokens = request.again_tokens - (request.computed - request.chunk)
+            wasted_j = joules * min(max(again_tokens, 0), request.chunk) / request.chunk
+            request.wasted_j += wasted_j
+            request.joules += joules - wasted_j
+        else:
+            request.joules += joules
 
 
 def _mean_within(first: int, last: int, window: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from underlay.domain.figures import Method
 from underlay.physics.power import PowerCurve, power_share
 from underlay.twin.world.facility import Facility
 from underlay.twin.world.servers import Load
@@ -102,7 +103,7 @@ class GroupedFacility(Facility):
     def __init__(self, *parts: Any, **more: Any) -> None:
         super().__init__(*parts, **more)
         self._group_of: dict[str, Group] = {}
-        self._said: dict[str, tuple[str, str]] = {}
+        self._said: dict[str, tuple[Method, str]] = {}
         self._changed: dict[str, Group] = {}
 
     def place(
@@ -113,7 +114,7 @@ class GroupedFacility(Facility):
         accelerators: Sequence[int],
         load: Load,
         *,
-        method: str = "assumed",
+        method: Method = "assumed",
         note: str = "",
     ) -> None:
         """A replica runs from now on."""

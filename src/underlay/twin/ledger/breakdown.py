@@ -55,7 +55,9 @@ def median_prompt(ledger: RunLedger) -> tuple[float, float]:
     What is nobody's goes by the joules of those who were served. Needs the ledger with its rows.
     """
     columns = ledger.columns
-    narrow = sum((columns[f"{account}_joules"] for account in BUSY_ACCOUNTS), np.zeros(len(columns["joules"])))
-    theirs = columns["joules"] + columns["overhead_joules"]
+    narrow = sum(
+        (columns[f"{account}_joules"] for account in BUSY_ACCOUNTS), np.zeros(len(columns["energy_joules"]))
+    )
+    theirs = columns["energy_joules"] + columns["overhead_joules"]
     whole = theirs * (sum(ledger.fed_j.values()) / theirs.sum())
     return float(np.median(narrow)), float(np.median(whole))

@@ -1,12 +1,14 @@
 """What did each request take: joules, grams, millilitres and money?
 
-    joules            its busy energy and waste, and of its region's hosts what goes with busy accelerators, by the
+    energy            its busy energy and waste, and of its region's hosts what goes with busy accelerators, by the
                       tokens computed for it among those of the same hour
-    overhead          power chain and cooling of its region in that hour, as its joules are of all servers'
+    overhead          power chain and cooling of its region in that hour, as its energy is of all servers'
     carbon, water     of both, as its region's feeders in that hour; marginal and contracts' carbon by the
                       region's rate, whatever the hour
     accelerators      the busy part of the hour's hire (and of what was emitted to make them), as its busy energy
-    electricity       of its joules at the hour's tariff, and of its overhead apart from that
+    electricity       of its energy at the hour's tariff, and of its overhead apart from that
+    network, idle     beside its energy and never in it: the Internet for its words (``ledger.modelled``), and idle
+                      accelerators of the hour as its busy energy
 
 The same as the live ledger's, and what is nobody's stays nobody's: idle accelerators, the rest of the hosts, and
 what feeds and cools these. What nobody published is not there. Refused here: groups.
@@ -21,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from underlay.domain.figures import JOULES_KWH
+from underlay.ledger.modelled import INTERNET_KWH_GB
+from underlay.twin.crowd.call import BYTES_PER_TOKEN
 from underlay.twin.records import Requests
 from underlay.twin.run_ledger import BUSY_ACCOUNTS
 from underlay.twin.world import energy_book as book
@@ -32,8 +36,8 @@ from .taken import Taken
 PICO = 1e-12
 #: Columns of a request, in the order they are told.
 COLUMNS = (
-    "joules",
-    *(f"{name}_joules" for name in (*BUSY_ACCOUNTS, "host", "overhead")),
+    "energy_joules",
+    *(f"{name}_joules" for name in (*BUSY_ACCOUNTS, "host", "overhead", "network", "idle_beside")),
     "carbon_location_g",
     "carbon_market_g",
     "carbon_marginal_g",
@@ -43,6 +47,7 @@ COLUMNS = (
     "accelerator_usd",
     "electricity_usd",
     "overhead_usd",
+    "own_cost_usd",
     "revenue_usd",
     "margin_usd",
 )
@@ -65,25 +70,27 @@ def request_columns(requests: Requests, taken: Taken, hours: Hours, rates: Rates
     served = _Served(requests, taken, hours)
     found = {f"{name}_joules": served.taken[name] for name in BUSY_ACCOUNTS}
     found["host_joules"] = served.by_tokens(book.ACTIVE)
-    found["joules"] = served.own + found["host_joules"]
+    energy = found["energy_joules"] = served.own + found["host_joules"]
     servers = sum(hours.drawn[kind] for kind in (book.BUSY, book.IDLE, book.HOST))
     over = _over(hours.drawn[book.CHAIN] + hours.drawn[book.COOLING], servers)
-    found["overhead_joules"] = found["joules"] * served.here(over)
-    fed = found["joules"] + found["overhead_joules"]
+    found["overhead_joules"] = energy * served.here(over)
+    found["network_joules"] = served.carried_tokens * (BYTES_PER_TOKEN * INTERNET_KWH_GB / 1e9 * JOULES_KWH)
+    found["idle_beside_joules"] = served.by_own(book.IDLE)
+    fed = energy + found["overhead_joules"]
     found["carbon_location_g"] = fed * served.per_fed_joule(book.CARBON)
     found["carbon_market_g"] = fed / JOULES_KWH * rates.market_g_kwh[served.region]
     found["carbon_marginal_g"] = fed / JOULES_KWH * rates.marginal_g_kwh[served.region]
     found["water_on_site_ml"] = fed * served.per_fed_joule(book.WATER_ON) * 1e3
     found["water_off_site_ml"] = fed * served.per_fed_joule(book.WATER_OFF) * 1e3
-    busy_part = served.busy_hours()
+    busy_part = served.by_own(book.HOURS) / served.accelerators / 3600.0
     found["embodied_g"] = busy_part * rates.embodied_g_h[served.region]
     found["accelerator_usd"] = busy_part * rates.accelerators_usd_h[served.region]
     usd = served.per_fed_joule(book.PRICE)
-    found["electricity_usd"] = found["joules"] * usd
+    found["electricity_usd"] = energy * usd
     found["overhead_usd"] = found["overhead_joules"] * usd
     found["revenue_usd"] = served.taken["revenue_pico_usd"] * PICO
-    cost = found["accelerator_usd"] + found["electricity_usd"] + found["overhead_usd"]
-    found["margin_usd"] = found["revenue_usd"] - cost
+    found["own_cost_usd"] = found["accelerator_usd"] + found["electricity_usd"] + found["overhead_usd"]
+    found["margin_usd"] = found["revenue_usd"] - found["own_cost_usd"]
     return {name: found[name] for name in COLUMNS if not np.isnan(found[name]).all() or not len(requests)}
 
 
@@ -97,11 +104,14 @@ class _Served:
         names = requests.names["region"]
         of_name = np.array([places.get(name, -1) for name in names] or [0], dtype=np.int64)
         self.region: npt.NDArray[np.int64] = of_name[requests.column("served_in")]
-        took_s = np.nan_to_num(requests.column("e2e_s"))
-        self.hour = hours.hour_of(requests.column("arrived_s") + 0.5 * took_s)
+        held_s = requests.column("held_s").astype(np.float64)  # nothing of it was computed before
+        took_s = np.maximum(np.nan_to_num(requests.column("e2e_s")) - held_s, 0.0)
+        self.hour = hours.hour_of(requests.column("arrived_s") + held_s + 0.5 * took_s)
         self.hours = hours
-        computed = requests.column("prompt_tokens") - requests.column("cached_tokens")
-        self.tokens = (computed + requests.column("output_tokens")) * (self.own > 0.0)
+        self.accelerators: Floats = np.maximum(hours.accelerators[self.region], 1.0)
+        said = requests.column("prompt_tokens") + requests.column("output_tokens")
+        self.tokens = (said - requests.column("cached_tokens")) * (self.own > 0.0)
+        self.carried_tokens = said * (self.own > 0.0)
 
     def here(self, of_hours: Floats) -> Floats:
         """The value of each request's hour and region."""
@@ -118,10 +128,10 @@ class _Served:
         rate = _over(self.hours.drawn[kind], self.hours.drawn[book.FEEDER])
         return self.here(np.where(self.hours.known[kind], rate, np.nan))
 
-    def busy_hours(self) -> Floats:
-        """Each request's part of the accelerators of its region, in hours of all of them."""
-        busy_share = self.hours.drawn[book.HOURS] / np.maximum(self.hours.accelerators, 1.0) / 3600.0
-        return self.own * self.here(_over(busy_share, self._sum(self.own)))
+    def by_own(self, kind: int) -> Floats:
+        """What was drawn in an hour, to the requests of it by their own joules."""
+        found: Floats = self.own * self.here(_over(self.hours.drawn[kind], self._sum(self.own)))
+        return found
 
     def _sum(self, values: Floats) -> Floats:
         shape = self.hours.drawn[0].shape

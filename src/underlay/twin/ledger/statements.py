@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from underlay.domain.figures import Figure, weakest
+from underlay.domain.figures import Figure, Method, weakest
+from underlay.ledger.modelled import INTERNET_SPREAD
 from underlay.twin.records import Requests
 from underlay.twin.run_ledger import BUSY_ACCOUNTS, Line, RunLedger
 from underlay.twin.world import energy_book as book
@@ -34,10 +35,12 @@ OTHERS = "(others)"
 
 _UNITS = {"joules": "J", "g": "gCO2e", "ml": "mL", "usd": "USD"}
 _BOUNDARIES = {
-    "joules": "accelerators and host, without what is idle",
+    "energy_joules": "accelerators and host, without what is idle",
     **{f"{name}_joules": "accelerators while they compute" for name in BUSY_ACCOUNTS},
     "host_joules": "of the hosts, what goes with busy accelerators",
     "overhead_joules": "power chain and cooling",
+    "network_joules": "Internet, fixed lines, average allocation: words of prompts and answers",
+    "idle_beside_joules": "idle accelerators, by busy joules in the same hours",
     "carbon_location_g": "joules and overhead, average of the grid in that hour",
     "carbon_market_g": "joules and overhead, by the contracts that the scenario states",
     "carbon_marginal_g": "joules and overhead, one kilowatt-hour more",
@@ -45,21 +48,25 @@ _BOUNDARIES = {
     "water_on_site_ml": "joules and overhead, evaporated by cooling on site",
     "water_off_site_ml": "joules and overhead, evaporated by power stations",
     "accelerator_usd": "hire of accelerators while they compute",
-    "electricity_usd": "joules",
-    "overhead_usd": "overhead",
+    "electricity_usd": "electricity of the servers",
+    "overhead_usd": "electricity of power chain and cooling",
+    "own_cost_usd": "accelerators, electricity and overhead",
     "revenue_usd": "tokens at the models' prices",
     "margin_usd": "revenue less the cost of accelerators, electricity and overhead",
     "idle_provisioned_joules": "accelerators that are on and wait",
     "host_shared_joules": "of the hosts, what no request moves",
 }
+_NOBODYS_HIRE = "hire of accelerators while they do not compute"
+#: What is nobody's, but does not hang on what accelerators draw when they wait.
+_WITHOUT_IDLE = {"host_shared_joules", "embodied_g", "accelerator_usd"}
 
 
 class Known(NamedTuple):
     """How figures are known: by column of the energy book, and the relative errors of watts and step models."""
 
-    methods: Mapping[int, str]
+    methods: Mapping[int, Method]
     watts_error: float
-    step_method: str
+    step_method: Method
     step_error: float
 
 
@@ -108,22 +115,25 @@ class _Told:
         server = weakest([busy, methods[book.HOST]])
         overhead = weakest([server, methods[book.CHAIN], methods[book.COOLING]])
         hire = weakest([busy, "assumed"])
-        self._methods = {
-            "joules": server,
+        self._methods: dict[str, Method] = {
+            "energy_joules": server,
             **dict.fromkeys((f"{name}_joules" for name in BUSY_ACCOUNTS), busy),
             "host_joules": weakest([methods[book.HOST], "modelled"]),
             "overhead_joules": overhead,
+            "network_joules": "assumed",
+            "idle_beside_joules": weakest([busy, methods[book.IDLE]]),
             "carbon_location_g": weakest([overhead, methods[book.CARBON]]),
             "carbon_market_g": weakest([overhead, "assumed"]),
-            "carbon_marginal_g": overhead,
-            "embodied_g": busy,
+            "carbon_marginal_g": weakest([overhead, "modelled"]),
+            "embodied_g": weakest([busy, "modelled"]),
             "water_on_site_ml": weakest([overhead, methods[book.WATER_ON]]),
             "water_off_site_ml": weakest([overhead, methods[book.WATER_OFF]]),
             "accelerator_usd": hire,
             "electricity_usd": weakest([server, methods[book.PRICE]]),
             "overhead_usd": weakest([overhead, methods[book.PRICE]]),
+            "own_cost_usd": weakest([hire, overhead, methods[book.PRICE]]),
             "revenue_usd": "modelled",
-            "margin_usd": hire,
+            "margin_usd": weakest([hire, overhead, methods[book.PRICE]]),
             "idle_provisioned_joules": methods[book.IDLE],
             "host_shared_joules": methods[book.HOST],
         }
@@ -134,8 +144,16 @@ class _Told:
         if name.removesuffix("_joules") in BUSY_ACCOUNTS:
             split = min(2.0 * self._known.step_error * (1.0 - share), 1.0)
             off = abs(value) * (self._known.watts_error + split)
+        elif name == "network_joules":
+            off = value * (INTERNET_SPREAD - 1.0)
         unit = _UNITS[name.rpartition("_")[2]]
-        return Figure(value, unit, self._methods[name], "", _BOUNDARIES[name], off)  # type: ignore[arg-type]
+        return Figure(value, unit, self._methods[name], "", _BOUNDARIES[name], off)
+
+    def nobodys(self, name: str, value: float) -> Figure:
+        """A column's sum of what is nobody's; where idle energy is in it, known no better than that is."""
+        boundary = _NOBODYS_HIRE if name == "accelerator_usd" else None
+        method = None if name in _WITHOUT_IDLE else self._known.methods[book.IDLE]
+        return self.figure(name, value).times(1.0, boundary=boundary, method=method)
 
 
 def _line(
@@ -150,7 +168,7 @@ def _line(
 
 def _largest(lines: Sequence[Line]) -> tuple[Line, ...]:
     """The largest first; beyond ``LINES_MAX`` they are added up."""
-    ranked = sorted(lines, key=lambda line: -line.value("joules"))
+    ranked = sorted(lines, key=lambda line: -line.value("energy_joules"))
     if len(ranked) <= LINES_MAX:
         return tuple(ranked)
     rest = ranked[LINES_MAX:]
@@ -200,7 +218,7 @@ def _nobodys(name: str, theirs: Line | None, drawn: Floats, hours: Hours, rates:
         "accelerator_usd": rates.accelerators_usd_h[place] * hours.ends_s[-1] / 3600.0,
     }
     figures |= {column: value - took.value(column) for column, value in whole.items() if not np.isnan(value)}
-    return Line(name, 0.0, {column: told.figure(column, float(value)) for column, value in figures.items()})
+    return Line(name, 0.0, {column: told.nobodys(column, float(value)) for column, value in figures.items()})
 
 
 _NOBODYS_J = ("idle_provisioned_joules", "host_shared_joules", "overhead_joules")

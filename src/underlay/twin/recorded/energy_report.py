@@ -23,13 +23,12 @@ class AccountDifference(Struct, frozen=True):
 
 
 class RequestJoules(Struct, frozen=True):
-    """One request: what it took live, and in the twin; ``held_out`` says whether no coefficient has seen it."""
+    """One request: what it took live, and in the twin by coefficients that have not seen it."""
 
     ticket: str
     model: str
     live_joules: float
     twin_joules: float
-    held_out: bool
 
     @property
     def off(self) -> float:
@@ -52,8 +51,9 @@ class ModelJoules(Struct, frozen=True):
 class EnergyReport(Struct, frozen=True):
     """Live beside the twin. ``median_off`` and ``p90_off`` are relative errors of single requests, without sign.
 
-    They and ``accounts`` are of the ``compared`` requests: those that are held out. ``unsettled`` requests have no
-    joules in the journal, ``unmatched`` ones took nothing in the twin or live.
+    They and ``accounts`` are of the ``compared`` requests, each told by coefficients that were fitted without it;
+    ``coefficients`` are of all of them. ``unsettled`` requests have no joules in the journal, ``unmatched`` ones
+    took nothing in the twin or live.
 
     ``begin_s`` and ``end_s`` are the journal's, in Unix seconds. ``idle_joules`` are what its replicas drew in that
     time while they computed nothing, by the twin; None where no profile says what they draw idle.
@@ -68,7 +68,6 @@ class EnergyReport(Struct, frozen=True):
     p90_off: float
     accounts: tuple[AccountDifference, ...]
     coefficients: tuple[ModelJoules, ...]
-    in_sample_median_off: float | None
     unsettled: int
     unmatched: int
     warnings: tuple[str, ...]

@@ -15,8 +15,10 @@ from .wording import NOTHING, clip, number, quantity, scale
 
 #: Columns of a table of requests, and what they are called there.
 SHOWN = {
-    "joules": "energy",
+    "energy_joules": "energy",
     "overhead_joules": "overhead",
+    "network_joules": "network, beside",
+    "idle_beside_joules": "idle, beside",
     "carbon_location_g": "carbon, location",
     "carbon_market_g": "carbon, market",
     "carbon_marginal_g": "carbon, marginal",
@@ -26,6 +28,7 @@ SHOWN = {
     "accelerator_usd": "accelerators",
     "electricity_usd": "electricity",
     "overhead_usd": "overhead",
+    "own_cost_usd": "own cost",
     "revenue_usd": "revenue",
     "margin_usd": "margin",
 }

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from underlay.domain.figures import JOULES_KWH, weakest
+from underlay.domain.figures import JOULES_KWH, Method, weakest
 from underlay.twin.records import Account
 from underlay.twin.run_ledger import CLOSES, LEAST_J
 from underlay.twin.world.power_tree import Floats
@@ -76,7 +76,7 @@ class EnergyBook:
         assert np.allclose(parts, fed, rtol=CLOSES, atol=LEAST_J), f"{parts} J of {fed} J at the feeders"
 
     def accounts(
-        self, regions: Sequence[str], region_of_site: Sequence[int], methods: Mapping[int, Sequence[str]]
+        self, regions: Sequence[str], region_of_site: Sequence[int], methods: Mapping[int, Sequence[Method]]
     ) -> list[Account]:
         """The totals of each region and of everywhere (no name); ``methods`` are by column and site."""
         places = [(name, [s for s, r in enumerate(region_of_site) if r == n]) for n, name in enumerate(regions)]
@@ -88,7 +88,7 @@ class EnergyBook:
             if sites and self.known[kind, sites].all()
         ]
 
-    def _account(self, place: str, sites: Sequence[int], kind: int, methods: Sequence[str]) -> Account:
+    def _account(self, place: str, sites: Sequence[int], kind: int, methods: Sequence[Method]) -> Account:
         said = KINDS[kind]
         value = float(self.sums[kind, sites].sum() * said.scale)
         method = weakest(methods[site] for site in sites)

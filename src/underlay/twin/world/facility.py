@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from underlay.domain.figures import weakest
+from underlay.domain.figures import Method, weakest
 from underlay.twin.kernel import Kernel
 from underlay.twin.records import Account
 from underlay.twin.world.capping import Capping
@@ -112,7 +112,7 @@ class Facility:
         accelerators: Sequence[int],
         load: Load,
         *,
-        method: str = "assumed",
+        method: Method = "assumed",
         note: str = "",
     ) -> None:
         """A replica runs on so many accelerators of each of these servers, by their numbers, from now on.
@@ -134,13 +134,6 @@ class Facility:
         self.feeders.servers.remove(name, at)
 
     # What befalls it.
-
-    def set_cap(self, at: float, path: str, watts: float | None) -> None:
-        """What a place may draw from the next tick on; None: whatever is connected. Errors: NotFound."""
-        level, place = self.feeders.tree.find(path)
-        self.feeders.tree.caps_w[level][place] = np.inf if watts is None else watts
-        said = "has no cap any more" if watts is None else f"may draw {watts / 1e3:,.0f} kW"
-        self.happenings.append((at, f"{path} {said}"))
 
     def feed(self, at: float, path: str, share: float) -> None:
         """That share of the power that feeds a place is left: 0 trips it, 1 is as it was, a part of it caps it.

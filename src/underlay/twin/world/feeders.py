@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from underlay.domain.figures import JOULES_KWH
+from underlay.domain.figures import JOULES_KWH, Method
 from underlay.twin.records import Account
 from underlay.twin.world import energy_book as book
 from underlay.twin.world.energy_book import EnergyBook
@@ -62,7 +62,7 @@ class Feeders:
         ]
         self.book = EnergyBook(len(self.sites))
         self.places = PlaceBook(tree.counts["rack"], tree.counts["hall"])
-        self.busy_method = "calibrated"
+        self.busy_method: Method = "calibrated"
         self.halls_on = np.ones(tree.counts["hall"], dtype=np.bool_)
         self.watts: dict[Level, Floats] = {level: np.zeros(tree.counts[level]) for level in LEVELS}
         self.it_w = np.zeros(len(self.sites))
@@ -121,10 +121,10 @@ class Feeders:
         """The totals of every site, and of its halls and racks if they are asked for, up to what was settled."""
         return list(self.places.accounts(self.tree, self.book, down_to, self.busy_method))
 
-    def methods(self) -> dict[int, list[str]]:
+    def methods(self) -> dict[int, list[Method]]:
         """How the columns of the book are known, by column and site."""
         supplies = [state.supply for state in self.sites]
-        methods = {kind: ["modelled"] * len(supplies) for kind in range(len(book.KINDS))}
+        methods: dict[int, list[Method]] = {kind: ["modelled"] * len(supplies) for kind in range(len(book.KINDS))}
         methods[book.BUSY] = [self.busy_method] * len(supplies)
         methods[book.IDLE] = ["assumed"] * len(supplies)
         methods[book.COOLING] = [one.plant.method if one.plant else "assumed" for one in supplies]

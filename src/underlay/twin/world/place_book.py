@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from underlay.domain.figures import JOULES_KWH
+from underlay.domain.figures import JOULES_KWH, Method
 from underlay.twin.records import Account
 from underlay.twin.run_ledger import CLOSES, LEAST_J
 from underlay.twin.world.energy_book import COOLING, FEEDER, EnergyBook
@@ -63,7 +63,7 @@ class PlaceBook:
             )
 
     def accounts(
-        self, tree: PowerTree, book: EnergyBook, down_to: PlaceLevel, busy_method: str
+        self, tree: PowerTree, book: EnergyBook, down_to: PlaceLevel, busy_method: Method
     ) -> Iterator[Account]:
         """Rows of sites, and below them of halls and racks if these are asked for."""
         for place, path in enumerate(tree.paths["site"]):
@@ -82,7 +82,7 @@ class PlaceBook:
             yield _row(path, "energy_fed", float(self.hall_fed[place]), "modelled", "both")
         if down_to == "hall":
             return
-        methods = (busy_method, "assumed", "modelled", "modelled", "modelled")
+        methods: tuple[Method, ...] = (busy_method, "assumed", "modelled", "modelled", "modelled")
         for place, path in enumerate(tree.paths["rack"]):
             for (name, boundary), joules, method in zip(
                 RACK_PARTS, self.rack_parts[:, place], methods, strict=True
@@ -91,5 +91,5 @@ class PlaceBook:
             yield _row(path, "energy_fed", float(self.rack_fed[place]), "modelled", "all of these")
 
 
-def _row(path: str, name: str, joules: float, method: str, boundary: str) -> Account:
+def _row(path: str, name: str, joules: float, method: Method, boundary: str) -> Account:
     return Account.of(path, name, joules / JOULES_KWH, "kWh", method, boundary)
