@@ -1,5 +1,7 @@
 """Each event at the one door, and each way it can go."""
 
+from decimal import Decimal
+
 import pytest
 from msgspec.structs import replace
 from tests.control.builders import EMBEDDER, GEMMA, MODEL, NOW_S, Bench, arrived, billed, key, kinds, settings, the
@@ -20,7 +22,8 @@ from underlay.control.events import (
 from underlay.domain.answer import Usage
 from underlay.domain.errors import ERROR_OF_REASON
 from underlay.domain.keys import Limits
-from underlay.domain.policy import DeskSettings
+from underlay.domain.money import OwnPrice
+from underlay.domain.policy import Account, DeskSettings
 
 USED = Usage(10, 4, 5)
 CHOSEN = "least pressed: "
@@ -633,6 +636,20 @@ def test_a_price_that_changes_holds_for_those_who_arrive_later():
     dear = replace(GEMMA, price=replace(GEMMA.price, completion_usd_per_mtok=GEMMA.price.prompt_usd_per_mtok * 100))
     bench.tell(SettingsChanged(NOW_S, DeskSettings(models=(dear,))))
     assert billed(finish(bench, "t1")) == ("finished", USED, COST)
+
+
+def test_a_tenant_pays_its_own_price_and_others_the_model_s():
+    half = OwnPrice(MODEL, completion_usd_per_mtok=GEMMA.price.completion_usd_per_mtok / 2)
+    bench = Bench(accounts=(Account("tenant", "ann's", prices=(half, OwnPrice("no such model", Decimal(9)))),))
+    bench.tell(KeyChanged(NOW_S, key("bob")))
+    for number, who in enumerate(("ann", "bob")):
+        bench.arrive(f"t{number}", who=who)
+    dear = replace(GEMMA.price, completion_usd_per_mtok=half.completion_usd_per_mtok)
+    assert billed(finish(bench, "t0")) == ("finished", USED, dear.cost_pico_usd(USED))
+    assert billed(finish(bench, "t1")) == ("finished", USED, COST)
+    bench.tell(SettingsChanged(NOW_S, settings()))
+    bench.arrive("t2")
+    assert billed(finish(bench, "t2")) == ("finished", USED, COST)
 
 
 def test_an_unknown_routing_policy_makes_no_desk():

@@ -1,8 +1,11 @@
 """Accounts in the settings file: what the desk makes of them, and every mistake with its place."""
 
+from decimal import Decimal
+
 import pytest
 
 from underlay.domain.keys import Budget, Limits
+from underlay.domain.money import OwnPrice
 from underlay.domain.policy import Account
 from underlay.live import settings_file
 from underlay.live.accounts import accounts
@@ -14,6 +17,7 @@ accounts:
     band: priority
     limits: {requests_per_minute: 600}
     budgets: [{usd: 50, per: month}, {usd: "0.000000000001", tokens: 2000000, per: day}]
+    prices: [{model: gemma-3-270m, cached_usd_per_mtok: 0}]
   - user: ann
     budgets: [{tokens: 5, per: total}, {joules: 1.5 kWh, per: week}, {joules: 500, per: day}]
   - model: gemma-3-270m
@@ -40,6 +44,7 @@ def test_accounts_become_the_desks(load):
             (Budget("month", 50 * 10**12), Budget("day", 1, 2_000_000)),
             2.0,
             "priority",
+            (OwnPrice("gemma-3-270m", cached_usd_per_mtok=Decimal(0)),),
         ),
         Account(
             "user",
@@ -63,6 +68,11 @@ def test_accounts_become_the_desks(load):
             "accounts.0.model: no model is called 'gema-3-270m'; did you mean 'gemma-3-270m'?",
         ),
         ("- {user: a, band: low}", "no band is called 'low'; there is: priority, standard, batch"),
+        (
+            "- {user: a, prices: [{model: gemma-3-270m}]}",
+            "accounts.0.prices: only tenants have prices of their own",
+        ),
+        ("- {tenant: a, prices: [{model: gema}]}", "accounts.0.prices.0.model: no model is called 'gema'"),
         ("- {user: a, weight: 2}", ":2:23: accounts.0.weight: only tenants are weighed"),
         ("- {model: gemma-3-270m, band: batch}", "accounts.0.band: a model has no band"),
         ("- {user: a, budgets: [{per: day}]}", "accounts.0.budgets.0: say usd, tokens, joules or several of them"),

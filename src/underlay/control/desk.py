@@ -121,6 +121,7 @@ class Desk:
         self.settings = settings
         self.policies = {policy.name: policy for policy in settings.models}
         self._tariffs = {policy.name: metering.Tariff(policy.price) for policy in settings.models}
+        self._own_tariffs = metering.own_tariffs(settings)
 
     def of_model(self, model: str) -> ModelDesk:
         """The desk of a model."""
@@ -178,7 +179,8 @@ class Desk:
         key = identity.identify(self.keys, event.digests, event.at)
         policy = admission.model_policy(self.policies, event)
         identity.permit(key, event.model)
-        tariff, model = self._tariffs[event.model], self.of_model(event.model)
+        usual, model = self._tariffs[event.model], self.of_model(event.model)
+        tariff = self._own_tariffs.get((key.tenant, event.model), usual)
         holding, band = self.accounts.holding(key, event.model), self._callers.band(key, event.band)
         return Standing(key, identity.ends_at(key), policy, tariff, model, holding, band)
 

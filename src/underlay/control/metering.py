@@ -1,8 +1,8 @@
 """What did it use, and what does that cost?
 
-Decided from the engine's own counters, which arrive with events, and the model's price. Prompt tokens are
-counted once however many attempts a request took; a request that failed costs its caller nothing; one whose
-caller left costs what the engines produced. It refuses to know exchange rates and invoices.
+Decided from the engine's own counters, which arrive with events, and the model's price or the tenant's own. Prompt
+tokens are counted once however many attempts a request took; a request that failed costs its caller nothing; one
+whose caller left costs what the engines produced. It refuses to know exchange rates and invoices.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from underlay.domain.answer import Usage
 from underlay.domain.keys import Key
 from underlay.domain.money import PICO_PER_USD, Price
+from underlay.domain.policy import DeskSettings
 
 from .effects import Charge, Outcome
 
@@ -33,6 +34,18 @@ class Tariff:
         cached = usage.cached_tokens
         prompt = (usage.prompt_tokens - cached) * self._prompt + cached * self._cached
         return prompt + usage.completion_tokens * self._completion
+
+
+def own_tariffs(settings: DeskSettings) -> dict[tuple[str, str], Tariff]:
+    """The tariffs of tenants that pay other prices than everybody, by tenant and model."""
+    usual = {policy.name: policy.price for policy in settings.models}
+    return {
+        (account.name, own.model): Tariff(own.instead_of(usual[own.model]))
+        for account in settings.accounts
+        if account.scope == "tenant"
+        for own in account.prices
+        if own.model in usual
+    }
 
 
 def charge(ticket: str, key: Key, model: str, tariff: Tariff, usage: Usage, outcome: Outcome) -> Charge:

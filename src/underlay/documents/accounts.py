@@ -8,7 +8,7 @@ from decimal import Decimal
 from underlay.documents.desk import AccountSettings
 from underlay.documents.findings import Mistake, unknown
 from underlay.domain.keys import Budget, Limits
-from underlay.domain.money import PICO_PER_USD
+from underlay.domain.money import PICO_PER_USD, OwnPrice
 from underlay.domain.policy import Account
 
 SCOPES = ("tenant", "user", "model")
@@ -30,6 +30,7 @@ def _account(account: AccountSettings) -> Account:
         ),
         weight=account.weight,
         band=account.band or "",
+        prices=tuple(OwnPrice(**price.model_dump()) for price in account.prices),
     )
 
 
@@ -65,6 +66,11 @@ def _within(account: AccountSettings, models: Collection[str], bands: Collection
         yield Mistake(("band",), unknown("band", account.band, bands))
     if account.tenant is None and "weight" in account.model_fields_set:
         yield Mistake(("weight",), "only tenants are weighed")
+    if account.tenant is None and account.prices:
+        yield Mistake(("prices",), "only tenants have prices of their own")
+    for number, price in enumerate(account.prices):
+        if price.model not in models:
+            yield Mistake(("prices", number, "model"), unknown("model", price.model, models))
     for number, budget in enumerate(account.budgets):
         if budget.usd is None and budget.tokens is None and budget.joules is None:
             yield Mistake(("budgets", number), "say usd, tokens, joules or several of them")

@@ -57,6 +57,17 @@ class BudgetSettings(Section):
     )
 
 
+class OwnPriceSettings(Section):
+    """What a tenant pays for a model, in US dollars per million tokens; none: the model's own price."""
+
+    model: str = Field(min_length=1, description="which model")
+    prompt_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = Field(None, description="prompt tokens")
+    cached_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = Field(
+        None, description="prompt tokens from a cache"
+    )
+    completion_usd_per_mtok: Annotated[Decimal, Field(ge=0)] | None = Field(None, description="generated tokens")
+
+
 class AccountSettings(Section):
     """Limits, budgets and rank of everything under one name: a tenant, a user or a model."""
 
@@ -69,6 +80,7 @@ class AccountSettings(Section):
     )
     limits: LimitSettings = LimitSettings()
     budgets: tuple[BudgetSettings, ...] = Field((), description="what it may use per day, week, month or in total")
+    prices: tuple[OwnPriceSettings, ...] = Field((), description="a tenant's own prices, instead of the models'")
 
 
 class BandSettings(Section):

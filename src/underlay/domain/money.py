@@ -33,6 +33,21 @@ class Price(Struct, frozen=True):
         return int(million_usd * (PICO_PER_USD // 1_000_000))
 
 
+class OwnPrice(Struct, frozen=True):
+    """What somebody pays for a model instead of what everybody does; ``None``: as everybody."""
+
+    model: str
+    prompt_usd_per_mtok: Decimal | None = None
+    cached_usd_per_mtok: Decimal | None = None
+    completion_usd_per_mtok: Decimal | None = None
+
+    def instead_of(self, usual: Price) -> Price:
+        """The whole price, from the usual one."""
+        own = (self.prompt_usd_per_mtok, self.cached_usd_per_mtok, self.completion_usd_per_mtok)
+        of_all = (usual.prompt_usd_per_mtok, usual.cached_usd_per_mtok, usual.completion_usd_per_mtok)
+        return Price(*(theirs if mine is None else mine for mine, theirs in zip(own, of_all, strict=True)))
+
+
 def usd(pico_usd: int) -> str:
     """An amount in pico-dollars as an exact decimal string in dollars, without an exponent."""
     text = f"{Decimal(pico_usd).scaleb(-12):f}"

@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from underlay.domain.keys import Budget, Limits
-from underlay.domain.money import Price
+from underlay.domain.money import OwnPrice, Price
 
 #: What work that can wait is put off for: less carbon, a lower price of electricity, or less of both together.
 DeferralGoal = Literal["none", "carbon", "price", "both"]
@@ -46,7 +46,7 @@ class Account(Struct, frozen=True):
     """Limits, budgets and rank of everything under one name: a user, a tenant (team) or a model.
 
     ``weight`` is a tenant's part of a busy platform beside the others'; ``band`` the highest it may ask for
-    (empty: as the key says).
+    (empty: as the key says); ``prices`` what a tenant pays instead of the models' prices.
     """
 
     scope: Literal["user", "tenant", "model"]
@@ -55,6 +55,7 @@ class Account(Struct, frozen=True):
     budgets: tuple[Budget, ...] = ()
     weight: float = 1.0
     band: str = ""
+    prices: tuple[OwnPrice, ...] = ()
 
 
 class DeskSettings(Struct, frozen=True):
